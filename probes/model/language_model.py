@@ -1,0 +1,246 @@
+"""LanguageModel: a decoder, its tokenizer, and where its blocks are.
+
+`load_model` takes a folder, a hub id, the name of an embedded model, a ready Hugging Face model, or a TransformerLens bridge, and gives all
+of them the same handful of attributes. Weights are read from safetensors only, and code that comes with a checkpoint is never run.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from probes.errors import BadInput, CouldNotRun, NotFound, nearest
+from probes.model import embedded
+from probes.model.blocks import Block, find_blocks, is_bridge, places_on_bridge
+from probes.model.fingerprint import fingerprint
+from probes.model.inspection import measure_inner
+from probes.model.sites import Site, select_sites
+
+__all__ = ["Chat", "LanguageModel", "load_model"]
+
+Chat = Sequence[Mapping[str, str]]
+"""Chat messages as tokenizers take them: `[{"role": "user", "content": "..."}]`."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A decoder with its tokenizer; made by `load_model`."""
+
+    module: nn.Module
+    """The Hugging Face model, in eval mode. For a bridge, the model inside it."""
+    tokenizer: Any
+    """Its tokenizer."""
+    name: str
+    """What it was loaded from, for people to read."""
+    blocks: tuple[Block, ...]
+    """The blocks in forward order."""
+    bridge: Any = None
+    """The TransformerLens bridge that the model came in, if it did."""
+
+    def __repr__(self) -> str:
+        return f"LanguageModel({self.name!r}, {self.n_layers} layers, d_model {self.d_model}, {self.dtype}, {self.device})"
+
+    @property
+    def config(self) -> Any:
+        return self.module.config.get_text_config()
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def d_model(self) -> int:
+        return self.config.hidden_size
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens the model can read, or None where it does not say."""
+        return getattr(self.config, "max_position_embeddings", None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go: the device of the embedding."""
+        return self.module.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.module.get_input_embeddings().weight.dtype
+
+    @property
+    def body(self) -> nn.Module:
+        """The decoder without its vocabulary matrix."""
+        return self.module.base_model
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What this model is, part by part, as of now: computed anew at each look, since weights can be trained."""
+        if self.bridge is not None:
+            raise CouldNotRun(
+                "a model inside a TransformerLens bridge has no fingerprint: the bridge renames its parts; "
+                "load the checkpoint plainly to save or match a probe"
+            )
+        return fingerprint(self.module, self.tokenizer, [block.module for block in self.blocks])
+
+    def sites(self, pattern: str | Site | Iterable[str | Site] = "resid_post.*") -> tuple[Site, ...]:
+        """Return the sites that a pattern names, in forward order."""
+        return select_sites(pattern, self.n_layers)
+
+    def encode(self, text: str | Chat) -> list[int]:
+        """Return token ids: of a text as the tokenizer begins one, of chat messages up to where the answer starts.
+
+        Raises:
+            BadInput: no tokens at all, more than the model can read, or messages without a chat template.
+        """
+        if isinstance(text, str):
+            ids = self.tokenizer(text)["input_ids"]
+        else:
+            if not getattr(self.tokenizer, "chat_template", None):
+                raise BadInput(f"{self.name} has no chat template; give plain text instead of chat messages")
+            ids = self.tokenizer.apply_chat_template(list(text), add_generation_prompt=True, return_dict=True)["input_ids"]
+        if not ids:
+            raise BadInput("the text has no tokens; give at least one")
+        if self.context is not None and len(ids) > self.context:
+            raise BadInput(f"the text has {len(ids)} tokens; {self.name} reads at most {self.context}: shorten it")
+        return list(ids)
+
+    def collate(self, rows: Sequence[Sequence[int]], side: str = "right") -> dict[str, torch.Tensor]:
+        """Return `input_ids` and `attention_mask`, both `Int["batch position"]`, padded on one side."""
+        width = max(map(len, rows))
+        pad = next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
+        ids = torch.full((len(rows), width), pad, dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            at = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+            ids[i, at] = torch.tensor(row, dtype=torch.long)
+            mask[i, at] = 1
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+
+    def inputs(self, prompts: Sequence[str | Chat]) -> dict[str, torch.Tensor]:
+        """Return a left-padded batch, ready for `generate`."""
+        if isinstance(prompts, str) or not prompts:
+            raise BadInput("give a list with at least one prompt")
+        return self.collate([self.encode(prompt) for prompt in prompts], side="left")
+
+    @torch.no_grad()
+    def generate(self, prompt: str | Chat, *, max_new_tokens: int = 40, **options: Any) -> str:
+        """Return the continuation of one prompt, greedy unless told otherwise; options are those of transformers."""
+        batch = self.inputs([prompt])
+        options = {"do_sample": False, "pad_token_id": self.tokenizer.pad_token_id, **options}
+        out = self.module.generate(**batch, max_new_tokens=max_new_tokens, **options)
+        return self.tokenizer.decode(out[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    def check(self, site: Site) -> None:
+        """Refuse a site that this architecture does not define.
+
+        Raises:
+            BadInput: the residual stream is not a plain sum here, or attention and MLP run side by side.
+        """
+        gap, parallel = self._sums  # measured at the first look, whatever the site: later, an open edit would falsify it
+        kind = type(self.module).__name__
+        if site.name in ("resid_pre", "resid_post"):
+            return
+        if not gap <= (1e-3 if self.dtype == torch.float32 else 3e-2):
+            raise BadInput(
+                f"{site} is not defined for {kind}: resid_pre + attn_out + mlp_out misses resid_post by {gap:.2g} of its norm, "
+                "so what its sublayers put out is not what they add; use resid_pre or resid_post"
+            )
+        if site.name == "resid_mid" and parallel:
+            raise BadInput(f"{site} is not defined for {kind}: attention and MLP run side by side; use resid_pre or resid_post")
+
+    @cached_property
+    def _sums(self) -> tuple[float, bool]:
+        ids = torch.tensor([[(7 * i + 3) % self.config.vocab_size for i in range(4)]], device=self.device)
+        return measure_inner(self.body, self.blocks, ids)
+
+
+def load_model(
+    source: Any,
+    *,
+    tokenizer: Any = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+) -> LanguageModel:
+    """Open a language model.
+
+    Args:
+        source: a folder, a hub id ("HuggingFaceTB/SmolLM2-135M-Instruct"), the name of an embedded model ("smollm2-135m"; fetch
+            it once with `belief fetch`), a Hugging Face causal language model, or a TransformerLens bridge.
+        tokenizer: needed with a ready Hugging Face model.
+        device: "auto" takes CUDA or MPS where there is one; a ready model stays where it is.
+        dtype: "float32", "bfloat16", "float16"; None keeps what is stored.
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        NotFound: no such model. CouldNotRun: it cannot be read. BadInput: its blocks cannot be found.
+    """
+    if is_bridge(source):
+        return LanguageModel(source.original_model.eval(), source.tokenizer, "TransformerLens bridge", places_on_bridge(source), source)
+    if isinstance(source, nn.Module):
+        if tokenizer is None:
+            raise BadInput(f"a ready {type(source).__name__} needs its tokenizer: load_model(model, tokenizer=tokenizer)")
+        return _wrap(source.eval(), tokenizer, getattr(source.config, "name_or_path", "") or type(source).__name__)
+    if not isinstance(source, str | os.PathLike):
+        raise BadInput(f"cannot load a model from a {type(source).__name__}; give a folder, a hub id, a model with tokenizer=, or a bridge")
+    module, found = _read(str(source), device=_device(device), dtype=_dtype(dtype), revision=revision)
+    return _wrap(module, tokenizer or found, str(source))
+
+
+def _wrap(module: nn.Module, tokenizer: Any, name: str) -> LanguageModel:
+    if any(parameter.is_meta for parameter in module.parameters()):
+        raise BadInput(f"{name} holds meta tensors, which have no values; load its weights first")
+    config = getattr(module, "config", None)
+    if config is None or not hasattr(config.get_text_config(), "num_hidden_layers"):
+        raise BadInput(f"{name} has no configuration with num_hidden_layers, so its blocks cannot be found; give a Hugging Face decoder")
+    return LanguageModel(module, tokenizer, name, find_blocks(module, config.get_text_config().num_hidden_layers))
+
+
+def _read(source: str, *, device: torch.device, dtype: Any, revision: str | None) -> tuple[nn.Module, Any]:
+    path = embedded.folder(source) if source in embedded.MODELS else Path(source).expanduser()
+    hub = not path.is_dir()
+    if hub and not _looks_like_hub_id(source):
+        raise NotFound(
+            f"no model {source!r}: it is no folder, no hub id (owner/name) and no embedded model; {nearest(source, embedded.MODELS)}"
+        )
+    if not hub and not (path / "config.json").is_file():
+        raise NotFound(f"{path} holds no model: config.json is missing; give a folder written by save_pretrained")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = {"revision": revision, "trust_remote_code": False}
+    where = source if hub else str(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        module = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CouldNotRun(f"cannot open {source}: {' '.join(str(error).split())[:300]}") from error
+    return module.to(device).eval(), tokenizer
+
+
+def _looks_like_hub_id(source: str) -> bool:
+    return source.count("/") == 1 and not source.startswith((".", "/", "~")) and not source.endswith("/")
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise BadInput(f"{device!r} is no device; give 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _dtype(dtype: str | torch.dtype | None) -> Any:
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype or "auto"
+    if dtype not in DTYPES:
+        raise BadInput(f"{dtype!r} is no dtype; {nearest(dtype, DTYPES)}")
+    return DTYPES[dtype]
