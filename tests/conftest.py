@@ -71,6 +71,12 @@ def tiny(request, build):
     return build(request.param)
 
 
+@pytest.fixture
+def llama(build):
+    """A tiny random Llama, fresh for every test."""
+    return build("llama")
+
+
 @pytest.fixture(scope="session")
 def embedded_model():
     """The embedded model; `make test` has fetched it, and a test that needs it must not pass without it."""

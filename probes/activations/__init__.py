@@ -1,1 +1,1 @@
-"""(the lead writes this)"""
+"""From texts to activations: capture."""

@@ -1,4 +1,4 @@
-"""Find the blocks of a decoder, and in each block the modules whose tensors are our sites.
+"""Find the blocks of a decoder, and in each block the modules whose tensors are our sites; hook one of them.
 
 A block is found by its shape, not by the model's name: the one `ModuleList` that has as many members as the configuration has
 layers, each of them with an attention and an MLP. What a sublayer *writes* is its output, or the output of the norm behind it where
@@ -9,7 +9,9 @@ there is one (Gemma 2 and 3). Whether that is right for this model is then measu
 On a TransformerLens bridge the same places are its `HookPoint` modules.
 """
 
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +20,10 @@ from torch.utils.hooks import RemovableHandle
 
 from probes.errors import BadInput
 
-__all__ = ["Block", "Place", "find_blocks", "is_bridge", "places_on_bridge"]
+__all__ = ["Block", "Change", "Place", "find_blocks", "is_bridge", "places_on_bridge"]
+
+Change = Callable[[Tensor], Tensor | None]
+"""Sees a tensor where it passes; what it returns, if anything, goes on in its stead."""
 
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
 MLP_NAMES = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc2")
@@ -33,7 +38,7 @@ class Place:
     module: nn.Module
     side: Literal["input", "output"]
 
-    def hook(self, change: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    def hook(self, change: Change) -> RemovableHandle:
         """Call `change` with the tensor that passes here; what it returns, if anything, goes on in its stead."""
         if self.side == "input":
 
@@ -56,7 +61,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Block:
-    """The four places of one block that a hook can reach; `resid_mid` is derived from the first two."""
+    """The places of one block that a hook can reach."""
 
     module: nn.Module
     """The block itself, whose parameters belong to this layer."""
@@ -64,6 +69,33 @@ class Block:
     attn_out: Place
     mlp_out: Place
     resid_post: Place
+
+    def hook(self, name: str, change: Change) -> Callable[[], None]:
+        """Attach one hook at one of `SITE_NAMES`, or none; return what takes it away again.
+
+        `resid_mid` is the block's input plus what attention wrote, so its hook sits on both; and an MLP that works on flattened rows
+        (OPT) is shown as `[batch, position, d_model]`, for which its hook needs the block's input too.
+        """
+        if name not in ("resid_mid", "mlp_out"):
+            return getattr(self, name).hook(change).remove
+        entered = threading.local()  # two threads may run one model: each keeps its own block input
+
+        def remember(resid_pre: Tensor) -> None:
+            entered.resid_pre = resid_pre
+
+        def middle(attn_out: Tensor) -> Tensor | None:
+            new = change(entered.resid_pre + attn_out)
+            return None if new is None else new - entered.resid_pre
+
+        def unflattened(mlp_out: Tensor) -> Tensor | None:
+            new = change(mlp_out.view(entered.resid_pre.shape))
+            return None if new is None else new.reshape(mlp_out.shape)
+
+        with ExitStack() as hooks:
+            hooks.callback(self.resid_pre.hook(remember).remove)
+            inner, seen = (self.attn_out, middle) if name == "resid_mid" else (self.mlp_out, unflattened)
+            hooks.callback(inner.hook(seen).remove)
+            return hooks.pop_all().close
 
 
 def is_bridge(source: Any) -> bool:

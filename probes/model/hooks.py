@@ -8,16 +8,14 @@ changes the residual stream itself. (Changing the input of the second norm inste
 `hook_resid_mid` does on a bridge, would leave the skip connection as it was.)
 """
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from probes.errors import BadInput
-from probes.model.blocks import Block
+from probes.model.blocks import Change
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site, select_sites
 
@@ -43,11 +41,8 @@ def taps(model: LanguageModel, sites: str | Site | Iterable[str | Site], tap: Ta
         BadInput: an inner site of an architecture where it is not defined.
     """
     chosen = select_sites(sites, model.n_layers)
-    handles = _attach(model, {site: _reader(site, tap) for site in chosen})
-    try:
+    with _attached(model, {site: _reader(site, tap) for site in chosen}):
         yield
-    finally:
-        _remove(handles)
 
 
 @contextmanager
@@ -56,29 +51,36 @@ def edits(model: LanguageModel, changes: Mapping[str | Site, Edit]) -> Iterator[
 
     Args:
         model: the model to change for a while.
-        changes: an edit for each site.
+        changes: an edit for each site, or for each pattern of sites.
 
     Raises:
         NotFound, BadInput: as for `taps`; and BadInput from the forward pass when an edit returns another shape.
     """
-    chosen = {select_sites(site, model.n_layers)[0]: edit for site, edit in changes.items()}
+    chosen = {site: edit for pattern, edit in changes.items() for site in select_sites(pattern, model.n_layers)}
     if not chosen:
         raise BadInput("edits were given no site; give at least one, such as {'resid_post.13': function}")
-    handles = _attach(model, {site: _writer(site, edit) for site, edit in chosen.items()})
-    try:
+    with _attached(model, {site: _writer(site, edit) for site, edit in chosen.items()}):
         yield
-    finally:
-        _remove(handles)
 
 
-def _reader(site: Site, tap: Tap) -> Edit:
+@contextmanager
+def _attached(model: LanguageModel, changes: Mapping[Site, Change]) -> Iterator[None]:
+    for site in changes:
+        model.check(site)
+    with ExitStack() as hooks:
+        for site, change in changes.items():
+            hooks.callback(model.blocks[site.layer].hook(site.name, change))
+        yield
+
+
+def _reader(site: Site, tap: Tap) -> Change:
     def read(tensor: Tensor) -> None:
         tap(site, tensor)
 
     return read
 
 
-def _writer(site: Site, edit: Edit) -> Edit:
+def _writer(site: Site, edit: Edit) -> Change:
     def write(tensor: Tensor) -> Tensor:
         new = edit(tensor)
         if not isinstance(new, Tensor) or new.shape != tensor.shape:
@@ -87,43 +89,3 @@ def _writer(site: Site, edit: Edit) -> Edit:
         return new.to(dtype=tensor.dtype, device=tensor.device)
 
     return write
-
-
-def _attach(model: LanguageModel, changes: Mapping[Site, Callable]) -> list[RemovableHandle]:
-    for site in changes:
-        model.check(site)
-    handles: list[RemovableHandle] = []
-    try:
-        for site, change in changes.items():
-            block = model.blocks[site.layer]
-            if site.name == "resid_mid":
-                handles += _hook_middle(block, change)
-            else:
-                handles.append(getattr(block, site.name).hook(change))
-    except BaseException:
-        _remove(handles)
-        raise
-    return handles
-
-
-def _remove(handles: list[RemovableHandle]) -> None:
-    for handle in handles:
-        handle.remove()
-
-
-def _hook_middle(block: Block, change: Callable[[Tensor], Tensor | None]) -> list[RemovableHandle]:
-    entered = threading.local()  # two threads may run one model: each keeps its own block input
-
-    def remember(resid_pre: Tensor) -> None:
-        entered.resid_pre = resid_pre
-
-    def middle(attn_out: Tensor) -> Tensor | None:
-        new = change(entered.resid_pre + attn_out)
-        return None if new is None else new - entered.resid_pre
-
-    first = block.resid_pre.hook(remember)
-    try:
-        return [first, block.attn_out.hook(middle)]
-    except BaseException:
-        first.remove()
-        raise

@@ -34,11 +34,9 @@ def measure_inner(body: nn.Module, blocks: Sequence[Block], input_ids: Tensor) -
         if not pre.shape == attention.shape == mlp.shape == post.shape:
             return float("inf"), False
         gap = max(gap, float((pre + attention + mlp - post).norm() / post.norm()))
-    silent = blocks[0].attn_out.hook(torch.zeros_like)
-    try:
+    with ExitStack() as hooks:
+        hooks.callback(blocks[0].hook("attn_out", torch.zeros_like))
         quiet = _forward(body, blocks, input_ids)
-    finally:
-        silent.remove()
     return gap, torch.equal(quiet[0, "mlp_out"], seen[0, "mlp_out"])
 
 
@@ -47,7 +45,7 @@ def _forward(body: nn.Module, blocks: Sequence[Block], input_ids: Tensor) -> dic
     with ExitStack() as hooks:
         for layer, block in enumerate(blocks):
             for name in PLACES:
-                hooks.callback(getattr(block, name).hook(_keeper(seen, (layer, name))).remove)
+                hooks.callback(block.hook(name, _keeper(seen, (layer, name))))
         body(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=False)
     return seen
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from probes.errors import BadInput, CouldNotRun, NotFound, nearest
@@ -186,7 +187,7 @@ def load_model(
     if isinstance(source, nn.Module):
         if tokenizer is None:
             raise BadInput(f"a ready {type(source).__name__} needs its tokenizer: load_model(model, tokenizer=tokenizer)")
-        return _wrap(source.eval(), tokenizer, getattr(source.config, "name_or_path", "") or type(source).__name__)
+        return _wrap(source.eval(), tokenizer, getattr(getattr(source, "config", None), "name_or_path", "") or type(source).__name__)
     if not isinstance(source, str | os.PathLike):
         raise BadInput(f"cannot load a model from a {type(source).__name__}; give a folder, a hub id, a model with tokenizer=, or a bridge")
     module, found = _read(str(source), device=_device(device), dtype=_dtype(dtype), revision=revision)
@@ -218,7 +219,7 @@ def _read(source: str, *, device: torch.device, dtype: Any, revision: str | None
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
         module = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CouldNotRun(f"cannot open {source}: {' '.join(str(error).split())[:300]}") from error
     return module.to(device).eval(), tokenizer
 

@@ -114,6 +114,14 @@ def test_an_edit_that_returns_another_shape_is_refused(tiny):
         read_all(tiny)
 
 
+def test_an_edit_of_a_pattern_is_made_at_every_site_it_names(tiny):
+    with edits(tiny, {"mlp_out.*": lambda tensor: tensor * 0}):
+        silent = read_all(tiny, "mlp_out.*")
+    assert len(silent) == 3
+    assert not any(tensor.any() for tensor in silent.values())
+    assert all(tensor.any() for tensor in read_all(tiny, "mlp_out.*").values())
+
+
 def test_an_unknown_site_names_what_there_is(tiny):
     with pytest.raises(probes.NotFound, match="layers 0 to 2"), taps(tiny, "resid_post.3", print):
         pass
