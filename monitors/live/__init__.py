@@ -1,1 +1,1 @@
-"""(the lead writes this)"""
+"""While the model runs: recorder (accepted tokens to streams), guard (verdicts to actions)."""

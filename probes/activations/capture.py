@@ -22,7 +22,7 @@ from probes.model.hooks import taps
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
 
-__all__ = ["Activations", "capture"]
+__all__ = ["Activations", "capture", "concatenate"]
 
 TOKEN_RULES = ("last", "mean", "all")
 
@@ -54,6 +54,31 @@ class Activations:
     @property
     def sites(self) -> tuple[Site, ...]:
         return tuple(self.values)
+
+
+def concatenate(first: Activations, *others: Activations) -> Activations:
+    """Return the activations of several captures of one model as one, texts and rows in order.
+
+    Raises:
+        BadInput: they differ in sites or model, or only some have labels or groups.
+    """
+    every = (first, *others)
+    for name in ("labels", "groups"):
+        if len({getattr(acts, name) is None for acts in every}) > 1:
+            raise BadInput(f"some of these activations have {name} and others have none; give all of them {name}, or none")
+    if any(acts.sites != first.sites or acts.fingerprint != first.fingerprint for acts in others):
+        raise BadInput("these activations were read at different sites or from different models; read them alike")
+    shifts = torch.tensor([0, *(len(acts.texts) for acts in every[:-1])]).cumsum(0)
+    return Activations(
+        values={site: torch.cat([acts.values[site] for acts in every]) for site in first.sites},
+        example=torch.cat([acts.example + shift for acts, shift in zip(every, shifts, strict=True)]),
+        position=torch.cat([acts.position for acts in every]),
+        tokens=first.tokens,
+        texts=tuple(text for acts in every for text in acts.texts),
+        labels=None if first.labels is None else torch.cat([acts.labels for acts in every]),
+        groups=None if first.groups is None else tuple(group for acts in every for group in acts.groups),
+        fingerprint=first.fingerprint,
+    )
 
 
 class _DeepEnough(Exception):

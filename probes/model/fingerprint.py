@@ -1,17 +1,16 @@
-"""Fingerprint: what a model is, in named parts, so that an artifact can say on which model it was made and which part changed since.
+"""Fingerprint: what a model is, in named parts, so that a later look can tell which part has changed.
 
-Parts: `config`, `weights.embed`, `weights.block.<l>` for each layer l, `weights.rest` (final norm, untied head, positions), `tokenizer`,
-`template`, `dtype`. How the weights of a part are digested:
+Parts: `config`, `weights.embed`, `weights.block.<l>` for each layer l, `weights.rest` (final norm, untied head,
+positions), `tokenizer`, `template`, `dtype`. How the weights of a part are digested:
 
 1. Take its parameters and persistent buffers in the order of their names; a tied tensor counts where it stands first.
-2. Digest name, shape and values three times: as float32, and rounded to bfloat16 and to float16 (SHA-256, first 128 bits each).
-   Tensors of another kind (int8, float8, float64) enter all three as they are, with the name of their dtype.
-3. Two loads in one dtype agree where all three digests do: one bit changed in one weight is a difference.
-4. Two loads in different dtypes agree where one of them, rounded to the dtype of the other, IS the other. So float32 and bfloat16 loads of
-   one checkpoint agree in every `weights` part and differ in `dtype`, whichever of the two the checkpoint is stored in.
+2. Digest name, shape and values three times: as float32, and rounded to bfloat16 and to float16 (SHA-256, first 128
+   bits each). Tensors of another kind (int8, float8, float64) enter all three as they are, beside their dtype's name.
 
-Limits: across dtypes a change smaller than the coarser dtype can tell is not seen. Digests take the bytes as a little-endian machine has
-them. Rounding is to nearest, ties to even, as in `Tensor.to` and in `from_pretrained`.
+How two fingerprints are compared, also across dtypes, is in matching.py.
+
+Limits: digests take the bytes as a little-endian machine has them. Rounding is to nearest, ties to even, as `Tensor.to`
+and `from_pretrained` do it.
 """
 
 import hashlib
@@ -24,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probes.errors import BadInput, BeliefError, CouldNotRun, Mismatch, nearest
+from probes.errors import BeliefError, CouldNotRun
+from probes.model.matching import describe, differing, match
 
 __all__ = ["describe", "differing", "fingerprint", "match"]
 
@@ -32,10 +32,11 @@ VIEWS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.
 """The dtypes in which weights are digested; a model loaded in one of them is told exactly by that digest."""
 CHUNK = 1 << 20
 """Elements that are copied and rounded at a time: 4 MiB of float32."""
-VOLATILE = frozenset(
-    "transformers_version dtype torch_dtype use_cache quantization_config architectures auto_map name_or_path pad_token_id bos_token_id "
-    "eos_token_id id2label label2id problem_type return_dict output_hidden_states output_attentions attn_implementation "
-    "experts_implementation gradient_checkpointing".split()
+VOLATILE = (
+    {"name_or_path", "transformers_version", "architectures", "auto_map", "dtype", "torch_dtype", "quantization_config"}
+    | {"use_cache", "attn_implementation", "experts_implementation", "gradient_checkpointing", "return_dict"}
+    | {"output_hidden_states", "output_attentions", "id2label", "label2id", "problem_type"}
+    | {"bos_token_id", "eos_token_id", "pad_token_id"}  # where generation ends and rows are filled up
 )
 """Configuration fields that say how a model is run, stored or labelled, and leave its forward pass as it is."""
 NONE = "none"
@@ -61,63 +62,7 @@ def fingerprint(module: nn.Module, tokenizer: Any, blocks: Sequence[nn.Module]) 
     }
 
 
-def differing(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
-    """Return the parts in which two fingerprints differ, in reading order; a part that only one of them has differs."""
-    dtypes = (a.get("dtype", ""), b.get("dtype", ""))
-    return sorted({part for part in {*a, *b} if not _agree(part, a.get(part), b.get(part), dtypes)}, key=_reading_order)
-
-
-def describe(parts: Iterable[str]) -> str:
-    """Return the names of parts as people say them.
-
-    >>> describe(["template", "weights.block.3", "weights.block.7", "weights.block.8", "weights.block.9"])
-    'weights of layers 3, 7 to 9, chat template'
-    """
-    parts = sorted(set(parts), key=_reading_order)
-    layers = [_layer(part) for part in parts if _layer(part) is not None]
-    words = {"config": "configuration", "weights.embed": "embedding weights", "weights.rest": "weights outside the blocks"}
-    words["template"] = "chat template"
-    said = [words.get(part, part) for part in parts if _layer(part) is None]
-    if layers:
-        said.insert(sum(part == "config" for part in parts), f"weights of layer{'s' * (len(layers) > 1)} {_runs(layers)}")
-    return ", ".join(said)
-
-
-def match(expected: Mapping[str, str], actual: Mapping[str, str], allow: Iterable[str] = ()) -> tuple[str, ...]:
-    """Refuse a model that differs from the one an artifact was made on.
-
-    Args:
-        expected: the fingerprint that the artifact recorded.
-        actual: the fingerprint of the model at hand.
-        allow: parts that may differ; `"weights"` stands for all of the weights.
-
-    Returns:
-        The parts that differ and were allowed to, for the report.
-
-    Raises:
-        Mismatch: another part differs, or the artifact recorded no fingerprint; `.parts` has the names.
-        BadInput: `allow` names a part that does not exist.
-    """
-    allow = {allow} if isinstance(allow, str) else set(allow)
-    known = {*expected, *actual, "weights", "config", "tokenizer", "template", "dtype"}
-    for name in sorted(allow, key=str):
-        if name not in known:
-            raise BadInput(f"allow={name!r} is no part of a fingerprint; {nearest(str(name), known)}")
-    found = differing(expected, actual)
-    refused = [part for part in found if part not in allow and _family(part) not in allow]
-    if refused and not expected:
-        raise Mismatch("this artifact does not say on which model it was made, so it matches none; fit it again", refused)
-    if refused:
-        families = ", ".join(repr(name) for name in sorted({_family(part) for part in refused}))
-        raise Mismatch(
-            f"this artifact was made on another model; what differs: {describe(refused)}. "
-            f"Load the model it was made on, or take the difference on yourself with allow={{{families}}}",
-            refused,
-        )
-    return tuple(found)
-
-
-# ------------------------------------------------------------------------------------------------------------ weights
+# -------------------------------------------------------------------------------------------------------------- weights
 
 
 def _weight_digests(module: nn.Module, blocks: Sequence[nn.Module]) -> dict[str, str]:
@@ -153,7 +98,8 @@ def _digest_state(state: Mapping[str, Any]) -> str:
         except BeliefError:
             raise
         except (RuntimeError, TypeError) as error:  # a tensor subclass of some quantiser, a sharded tensor
-            raise CouldNotRun(f"{name} cannot be read ({type(error).__name__}); load the model whole and unquantised") from error
+            what = type(error).__name__
+            raise CouldNotRun(f"{name} cannot be read: {what}; load the model whole, unquantised") from error
     return " ".join(f"{view}:{hasher.hexdigest()[:32]}" for view, hasher in hashers.items())
 
 
@@ -167,12 +113,12 @@ def _feed(hashers: Mapping[str, Any], name: str, value: Any) -> None:
     elif isinstance(value, Tensor):
         _feed_tensor(hashers, name, value)
     else:
-        raise CouldNotRun(f"{name} is a {type(value).__name__}, of which no digest can be made; load the model unquantised")
+        raise CouldNotRun(f"{name} is a {type(value).__name__}, which has no digest; load the model unquantised")
 
 
 def _feed_tensor(hashers: Mapping[str, Any], name: str, tensor: Tensor) -> None:
     if tensor.is_meta:
-        raise CouldNotRun(f"{name} has no values (it is on the meta device); load the weights before asking what the model is")
+        raise CouldNotRun(f"{name} has no values (it is on the meta device); load the weights first")
     if tensor.is_quantized:
         _feed_word(hashers, f"{name} {tensor.dtype} {tensor.qscheme()}")
         scales = (
@@ -203,7 +149,8 @@ def _chunks(tensor: Tensor) -> Iterable[Tensor]:
         pieces = tensor.split(CHUNK)
     for piece in pieces:
         if piece.numel():
-            yield piece.cpu().contiguous().view(-1)
+            # One number out of a longer row counts as contiguous, and keeps the row's stride.
+            yield piece.cpu().contiguous().as_strided((piece.numel(),), (1,))
 
 
 def _feed_word(hashers: Mapping[str, Any], word: str) -> None:
@@ -211,7 +158,7 @@ def _feed_word(hashers: Mapping[str, Any], word: str) -> None:
         hasher.update(word.encode() + b"\n")
 
 
-# ------------------------------------------------------------------------------------ configuration, tokenizer, template
+# ----------------------------------------------------------------------------------- configuration, tokenizer, template
 
 
 def _config_digest(config: Any) -> str:
@@ -234,8 +181,8 @@ def _tokenizer_digest(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if hasattr(backend, "to_str"):
         whole = json.loads(backend.to_str())
-        # Every padded call leaves its padding and truncation behind in here.
-        return _digest({key: value for key, value in whole.items() if key not in ("padding", "truncation") and value is not None})
+        passing = ("padding", "truncation")  # every padded call leaves these two behind in here
+        return _digest({key: value for key, value in whole.items() if key not in passing and value is not None})
     pieces = getattr(tokenizer, "sp_model", None)
     proto = pieces.serialized_model_proto() if hasattr(pieces, "serialized_model_proto") else b""
     added = {str(key): str(value) for key, value in getattr(tokenizer, "added_tokens_decoder", {}).items()}
@@ -257,47 +204,5 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-# ------------------------------------------------------------------------------------------------------------- comparing
-
-
-def _agree(part: str, a: str | None, b: str | None, dtypes: tuple[str, str]) -> bool:
-    if a == b:
-        return True
-    if a is None or b is None or _family(part) != "weights" or dtypes[0] == dtypes[1]:
-        return False
-    views = [dict(view.split(":", 1) for view in digests.split() if ":" in view) for digests in (a, b)]
-    shared = {name for dtype in dtypes for name in dtype.split("+")} & views[0].keys() & views[1].keys()
-    return any(views[0][name] == views[1][name] for name in shared)
-
-
 def _word(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _family(part: str) -> str:
-    return part.split(".", 1)[0]
-
-
-def _layer(part: str) -> int | None:
-    number = part.removeprefix("weights.block.")
-    return int(number) if number != part and number.isdecimal() else None
-
-
-def _reading_order(part: str) -> tuple:
-    order = ("config", "weights.embed", "weights.block", "weights.rest", "tokenizer", "template", "dtype")
-    layer = _layer(part)
-    name = part if layer is None else "weights.block"
-    return (order.index(name) if name in order else len(order), -1 if layer is None else layer, part)
-
-
-def _runs(layers: Sequence[int]) -> str:
-    """Write [3, 7, 8, 9] as "3, 7 to 9"."""
-    said: list[str] = []
-    start = previous = layers[0]
-    for layer in [*layers[1:], None]:
-        if layer is not None and layer == previous + 1:
-            previous = layer
-            continue
-        said += [str(start)] if start == previous else [f"{start} to {previous}"] if previous > start + 1 else [str(start), str(previous)]
-        start = previous = layer if layer is not None else -1
-    return ", ".join(said)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from transformers import StoppingCriteriaList
 
 from probes.errors import BadInput, CouldNotRun, NotFound, nearest
 from probes.model import embedded
@@ -75,6 +76,11 @@ class LanguageModel:
         return self.module.get_input_embeddings().weight.dtype
 
     @property
+    def pad(self) -> int:
+        """The token id that fills up rows; it is always masked."""
+        return next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
+
+    @property
     def body(self) -> nn.Module:
         """The decoder without its vocabulary matrix."""
         return self.module.base_model
@@ -114,8 +120,7 @@ class LanguageModel:
     def collate(self, rows: Sequence[Sequence[int]], side: str = "right") -> dict[str, torch.Tensor]:
         """Return `input_ids` and `attention_mask`, both `Int["batch position"]`, padded on one side."""
         width = max(map(len, rows))
-        pad = next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
-        ids = torch.full((len(rows), width), pad, dtype=torch.long)
+        ids = torch.full((len(rows), width), self.pad, dtype=torch.long)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
         for i, row in enumerate(rows):
             at = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
@@ -129,13 +134,24 @@ class LanguageModel:
             raise BadInput("give a list with at least one prompt")
         return self.collate([self.encode(prompt) for prompt in prompts], side="left")
 
-    @torch.no_grad()
     def generate(self, prompt: str | Chat, *, max_new_tokens: int = 40, **options: Any) -> str:
         """Return the continuation of one prompt, greedy unless told otherwise; options are those of transformers."""
         batch = self.inputs([prompt])
-        options = {"do_sample": False, "pad_token_id": self.tokenizer.pad_token_id, **options}
-        out = self.module.generate(**batch, max_new_tokens=max_new_tokens, **options)
-        return self.tokenizer.decode(out[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        sequences = self.generate_ids(batch, max_new_tokens=max_new_tokens, **options)
+        return self.tokenizer.decode(sequences[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    @torch.no_grad()
+    def generate_ids(self, batch: Mapping[str, torch.Tensor], **options: Any) -> torch.Tensor:
+        """Return prompts and responses as `Int["batch position"]`, for a left-padded batch; greedy unless told otherwise."""
+        criteria = StoppingCriteriaList(options.pop("stopping_criteria", []))
+        options = {"do_sample": False, "pad_token_id": self.pad, **options}
+        return self.module.generate(**batch, stopping_criteria=criteria, **options)
+
+    def response_length(self, ids: Sequence[int], *, eos_token_id: int | Sequence[int] | None = None, **_: Any) -> int:
+        """Return how many of the generated ids belong to the response: up to and including its end token, the rest is padding."""
+        ends = self.module.generation_config.eos_token_id if eos_token_id is None else eos_token_id
+        ends = {ends} if isinstance(ends, int) else set(ends or ())
+        return next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
 
     def check(self, site: Site) -> None:
         """Refuse a site that this architecture does not define.

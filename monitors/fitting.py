@@ -1,0 +1,150 @@
+"""Fit and certify a monitor for one fact: from contexts to a Monitor, in four steps.
+
+1. Let the model answer the training prompts and keep what it held where it decided each token. Positive is the decision
+   on the first token of an answer that needs the fact; negative is every decision of an answer that does not, so
+   that the probe has met the tokens it will see when a whole response is watched.
+2. `sweep` over the layers: split by frame, chosen on one part of the training frames, reported on another, beside controls.
+3. Refit at the chosen site on all training frames: logistic regression on standardised features.
+4. Record benign responses to the calibration prompts, and set the threshold that each benign kind keeps
+   (`monitors.calibration`). Calibration frames were not seen in steps 1 to 3.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monitors.calibration import Threshold, calibrate
+from monitors.live.recorder import record
+from monitors.monitor import Monitor
+from probes.activations.capture import Activations, concatenate
+from probes.activations.responses import capture_responses
+from probes.facts.contexts import BENIGN_KINDS, Context, Contexts
+from probes.model.language_model import LanguageModel
+from probes.reading.fitting import fit_logistic
+from probes.reading.probe import LinearProbe
+from probes.reading.splits import row_labels
+from probes.reading.streams import Stream
+from probes.reading.sweep import Sweep, sweep
+
+__all__ = ["STREAM_C", "capture_contexts", "certify", "fit_probe", "record_contexts"]
+
+STREAM_C = 1.0
+"""Inverse penalty of the refit. Chosen on France (seed 0) among .01, 1, 10 and 100: weaker penalties overfit 60 frames, and
+.01 leaves benign tokens of the same subject too close."""
+
+EVERY = 3
+"""Of a benign training response, every third decision is kept: neighbours say nearly the same."""
+
+
+def capture_contexts(
+    model: LanguageModel, contexts: Sequence[Context], *, sites: Any = "resid_post.*", horizon: int, progress: bool = False
+) -> Activations:
+    """Return what the model held where it decided its answers: of `use` the first decision, of the rest all along.
+
+    Args:
+        model: the model that answers.
+        contexts: training prompts of all kinds.
+        sites: where to read.
+        horizon: tokens of a benign answer.
+        progress: show bars on standard error, if that is a terminal.
+    """
+    parts = []
+    for positive, tokens in ((True, 1), (False, horizon)):
+        chosen = [item for item in contexts if (item.kind == "use") is positive]
+        parts.append(
+            capture_responses(
+                model,
+                [item.prompt for item in chosen],
+                sites,
+                max_new_tokens=tokens,
+                every=EVERY,
+                labels=[positive] * len(chosen),
+                groups=[str(item.frame) for item in chosen],
+                progress=progress,
+            )
+        )
+    return concatenate(*parts)
+
+
+def fit_probe(
+    acts: Activations, *, concept: str, estimators: Sequence[str] = ("logistic", "lda"), seed: int = 0, progress: bool = False
+) -> tuple[Sweep, LinearProbe]:
+    """Choose a layer by `sweep`, then refit there on all of the frames.
+
+    Args:
+        acts: from `capture_contexts`.
+        concept: what an alarm will mean.
+        estimators: what the sweep compares.
+        seed: of the split and of the controls.
+        progress: show a bar.
+
+    Returns:
+        The sweep, with the figures of each layer on frames that fit and choice have not seen; and the probe.
+    """
+    found = sweep(acts, estimators=estimators, seed=seed, concept=concept, progress=progress)
+    probe = fit_logistic(
+        acts.values[found.site],
+        row_labels(acts),
+        site=found.site,
+        C=STREAM_C,
+        tokens=acts.tokens,
+        concept=concept,
+        fingerprint=acts.fingerprint,
+    )
+    return found, probe
+
+
+def record_contexts(
+    model: LanguageModel, probe: LinearProbe, contexts: Sequence[Context], *, horizon: int, progress: bool = False
+) -> list[Stream]:
+    """Return the stream of the answer to each context, with its frame as group and its kind."""
+    streams = record(model, [probe], [item.prompt for item in contexts], max_new_tokens=horizon, progress=progress)
+    return [
+        Stream(stream.tokens, stream.scores, group=str(item.frame), kind=item.kind, finished=stream.finished)
+        for item, stream in zip(contexts, streams, strict=True)
+    ]
+
+
+def certify(
+    model: LanguageModel,
+    probe: LinearProbe,
+    contexts: Contexts,
+    *,
+    horizon: int,
+    made: str,
+    rate: float = 0.05,
+    confidence: float = 0.95,
+    progress: bool = False,
+) -> tuple[Monitor, dict[str, list[Stream]]]:
+    """Set the threshold on the benign calibration contexts and return the monitor, with the streams it rests on.
+
+    Args:
+        model: the model to be watched.
+        probe: from `fit_probe`.
+        contexts: their role "calibration" is used.
+        horizon: tokens of a response for which the promise will hold.
+        made: ISO date of today.
+        rate: false alarms per benign response that are allowed.
+        confidence: that the rate holds, over calibrations.
+        progress: show a bar.
+
+    Raises:
+        TooFew: a kind has too few frames; says how many are needed.
+    """
+    chosen = [item for item in contexts.of("calibration") if item.kind in BENIGN_KINDS]
+    streams = record_contexts(model, probe, chosen, horizon=horizon, progress=progress)
+    by_kind = {kind: [stream for stream in streams if stream.kind == kind] for kind in BENIGN_KINDS}
+    threshold: Threshold = calibrate(
+        {kind: {stream.group: stream.maximum for stream in kept} for kind, kept in by_kind.items()},
+        horizon=horizon,
+        made=made,
+        rate=rate,
+        promise="confident",
+        confidence=confidence,
+        generation={"do_sample": False, "max_new_tokens": horizon},
+        prompt_mix=_mix(contexts, by_kind),
+    )
+    return Monitor(probe.concept, (probe,), threshold), by_kind
+
+
+def _mix(contexts: Contexts, by_kind: Mapping[str, Sequence[Stream]]) -> dict[str, Any]:
+    return {"form": contexts.form, "seed": contexts.seed, **{kind: len(streams) for kind, streams in by_kind.items()}}

@@ -1,0 +1,151 @@
+"""Recorder: from accepted tokens to streams, while a model generates.
+
+1. Taps sit on the probes' sites for as long as the recorder is attached; each forward pass leaves its last position.
+2. When generation accepts a token, what was left is scored, and that is the score of the token: it was read where the
+   token was decided.
+3. A row is over where its score is above the limit or is not finite.
+
+Nothing is copied to the host before the request ends: a step adds one product a site and a comparison on the model's
+device.
+
+Liveness: every accepted token needs a fresh activation from every site. If a site was silent, or more than one token was
+accepted at once, the recording is deaf from there on and every row stops: no verdict of such a row can be a pass.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm import tqdm
+from transformers import StoppingCriteria
+
+from probes.model.hooks import taps
+from probes.model.language_model import Chat, LanguageModel
+from probes.model.sites import Site
+from probes.reading.probe import LinearProbe
+from probes.reading.streams import Stream, score_tokens
+
+__all__ = ["Recorder", "Recording", "record"]
+
+
+class Recording(StoppingCriteria):
+    """The scores of one request, one row a response; also the criterion that stops rows which are over the limit.
+
+    Args:
+        probes: what scores; the largest score counts.
+        limit: a row is over it where its score is larger, or is not finite.
+        stop: whether a row that is over stops.
+    """
+
+    def __init__(self, probes: Sequence[LinearProbe], *, limit: float = math.inf, stop: bool = False):
+        self._probes = probes
+        self._sites = sorted({probe.site for probe in probes})
+        self._limit = limit
+        self._stop = stop
+        self._fresh: dict[Site, Float[Tensor, "batch d_model"]] = {}
+        self._scores: list[Float[Tensor, "batch"]] = []
+        self._over: Bool[Tensor, "batch"] | None = None
+        self._rows = 0
+        self._width: int | None = None
+        self.deaf = ""
+        """Why the scores are incomplete, or nothing."""
+
+    def hear(self, site: Site, tensor: Float[Tensor, "batch position d_model"]) -> None:
+        """Keep the last position of a forward pass: the place that decides the next token."""
+        self._fresh[site] = tensor[:, -1]
+
+    def __call__(self, input_ids: Int[Tensor, "batch position"], scores: Tensor, **_: object) -> Bool[Tensor, "batch"]:
+        """Take one accepted token into account; return which rows must stop."""
+        grown = 1 if self._width is None else input_ids.shape[1] - self._width
+        self._rows, self._width = input_ids.shape
+        silent = [str(site) for site in self._sites if site not in self._fresh]
+        if silent:
+            self.deaf = f"no activations at {', '.join(silent)} in this forward pass"
+        elif grown != 1:
+            self.deaf = f"{grown} tokens were accepted after one forward pass"
+        if self.deaf:
+            return torch.ones(self._rows, dtype=torch.bool, device=input_ids.device)
+        new = score_tokens(self._probes, self._fresh).to(input_ids.device)
+        self._fresh = {}
+        self._scores.append(new)
+        over = ~(new <= self._limit)  # so written, a NaN is over
+        self._over = over if self._over is None else self._over | over
+        return self._over if self._stop else torch.zeros_like(self._over)
+
+    def scores(self) -> Float[Tensor, "batch token"]:
+        """Return all scores so far on the host, in one copy."""
+        return torch.stack(self._scores, dim=1).float().cpu() if self._scores else torch.empty(self._rows, 0)
+
+
+class Recorder:
+    """Taps at the probes' sites that hand what they read to the recording of the request running in this context."""
+
+    def __init__(self, probes: Sequence[LinearProbe]):
+        self.probes = tuple(probes)
+        self._current: ContextVar[Recording | None] = ContextVar("recording", default=None)
+
+    @contextmanager
+    def attached(self, model: LanguageModel) -> Iterator[None]:
+        """Attach once, for many requests."""
+        with taps(model, {probe.site for probe in self.probes}, self._hear):
+            yield
+
+    @contextmanager
+    def request(self, *, limit: float = math.inf, stop: bool = False) -> Iterator[Recording]:
+        """Record one request; requests in other threads and tasks have recordings of their own."""
+        recording = Recording(self.probes, limit=limit, stop=stop)
+        token = self._current.set(recording)
+        try:
+            yield recording
+        finally:
+            self._current.reset(token)
+
+    def _hear(self, site: Site, tensor: Tensor) -> None:
+        recording = self._current.get()
+        if recording is not None:
+            recording.hear(site, tensor)
+
+
+def record(
+    model: LanguageModel,
+    probes: Sequence[LinearProbe],
+    prompts: Sequence[str | Chat],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 32,
+    progress: bool = False,
+    **options: Any,
+) -> list[Stream]:
+    """Generate a response to each prompt and return its stream; nothing is judged or stopped. For calibration.
+
+    Args:
+        model: the model that answers.
+        probes: what scores.
+        prompts: texts or chats.
+        max_new_tokens: the most tokens of a response: the horizon of what is calibrated on these streams.
+        batch_size: prompts generated together.
+        progress: show a bar on standard error, if that is a terminal.
+        options: those of transformers' `generate`; greedy unless `do_sample` is given.
+    """
+    recorder = Recorder(probes)
+    order = sorted(range(len(prompts)), key=lambda i: len(model.encode(prompts[i])))
+    streams: list[Stream | None] = [None] * len(prompts)
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    with recorder.attached(model):
+        for batch in tqdm(batches, desc="recording", unit="batch", disable=None if progress else True, leave=False):
+            inputs = model.inputs([prompts[i] for i in batch])
+            with recorder.request() as recording:
+                ids = model.generate_ids(
+                    inputs, max_new_tokens=max_new_tokens, stopping_criteria=[recording], **options
+                )
+            rows = ids[:, inputs["input_ids"].shape[1] :].tolist()
+            for i, row, scores in zip(batch, rows, recording.scores(), strict=True):
+                length = model.response_length(row, **options)
+                words = tuple(model.tokenizer.decode([token]) for token in row[:length])
+                streams[i] = Stream(words, scores[:length], finished=length < max_new_tokens)
+    return streams
