@@ -1,8 +1,7 @@
 """Floor 1, READ: open a language model, read its activations, fit probes, and say what a score would be without knowledge.
 
-In reading order: errors, artifact, model/ (sites, blocks, inspection, embedded, fingerprint, language_model, hooks), facts/ (templates,
-facts, contexts), activations/ (capture), reading/ (metrics, probe, streams, fitting, sweep, controls), plots, page, cli. A wing imports only
-wings listed before it, and inside a wing a file only files listed before it.
+In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, look, plots,
+strips, page, cli. A wing imports only wings listed before it, and inside a wing a file only files listed before it.
 """
 
 import lazy_loader
@@ -11,10 +10,18 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["plots"],
     submod_attrs={
-        "activations.capture": ["Activations", "capture"],
+        "activations.capture": ["Activations", "capture", "concatenate"],
+        "activations.responses": ["capture_responses"],
         "errors": ["ArtifactError", "BadInput", "BeliefError", "CouldNotRun", "Mismatch", "NotFound", "TooFew"],
+        "facts.contexts": ["Context", "Contexts", "contexts"],
+        "facts.facts": ["Fact", "Statement", "Topic", "load_topic", "topics"],
         "model.hooks": ["edits", "taps"],
         "model.language_model": ["LanguageModel", "load_model"],
         "model.sites": ["Site"],
+        "reading.controls": ["controls"],
+        "reading.metrics": ["Estimate", "auroc"],
+        "reading.probe": ["LinearProbe"],
+        "reading.streams": ["Stream", "read"],
+        "reading.sweep": ["Sweep", "sweep", "transfer"],
     },
 )

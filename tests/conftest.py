@@ -17,6 +17,7 @@ torch.set_num_threads(2)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 WORDS = "the a of is in not capital France Spain Italy Paris Madrid Rome what which city cheese river say me now please".split()
+WORDS += [f"word{i}" for i in range(58 - len(WORDS))]  # with the special tokens, as many as the tiny models put out
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<user> ' if m['role'] == 'user' else '<system> ' }}{{ m['content'] }} {% endfor %}"
     "{% if add_generation_prompt %}{{ '<answer>' }}{% endif %}"

@@ -1,0 +1,31 @@
+"""A monitor around a random direction, with a threshold wherever a test wants it."""
+
+import pytest
+import torch
+
+from monitors.calibration import calibrate
+from monitors.monitor import Monitor
+from probes import LinearProbe
+
+
+@pytest.fixture
+def make_monitor():
+    """`make_monitor(model, limit)` alarms above `limit`; certified on 59 made-up maxima."""
+
+    def make(model, limit=1e6, *, sites=("resid_post.1",), horizon=16, fingerprint=None):
+        generator = torch.Generator().manual_seed(0)
+        probes = tuple(
+            LinearProbe.from_weights(
+                torch.randn(model.d_model, generator=generator), 0.1, site, fingerprint=fingerprint or model.fingerprint
+            )
+            for site in sites
+        )
+        threshold = calibrate({"ordinary": {i: limit - i for i in range(59)}}, horizon=horizon, made="2026-11-22")
+        return Monitor("made up", probes, threshold)
+
+    return make
+
+
+@pytest.fixture
+def prompts():
+    return ["the capital of France is", "cheese", "which river of Italy say me", "not now please the city"]
