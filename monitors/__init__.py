@@ -1,1 +1,21 @@
-"""(the lead writes this)"""
+"""Floor 3, DECIDE: certify a threshold, watch a model while it generates, and trip a circuit breaker.
+
+In reading order: verdict, calibration, monitor, breaker/, live/, fitting, measuring, history, evidence, report, demo, cli. Imports go down to
+`circuits` and `probes`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "breaker.breaker": ["Breaker", "BreakerOpen"],
+        "breaker.journal": ["Journal"],
+        "breaker.rule": ["Policy", "State"],
+        "calibration": ["Threshold", "calibrate"],
+        "live.guard": ["Guarded", "Reply", "guard"],
+        "live.recorder": ["record"],
+        "monitor": ["Monitor"],
+        "verdict": ["Outcome", "Verdict"],
+    },
+)

@@ -3,13 +3,15 @@
 1. Let the model answer the training prompts and keep what it held where it decided each token. Positive is the decision
    on the first token of an answer that needs the fact; negative is every decision of an answer that does not, so
    that the probe has met the tokens it will see when a whole response is watched.
-2. `sweep` over the layers: split by frame, chosen on one part of the training frames, reported on another, beside controls.
+2. `sweep` over the layers on the decisions on first tokens alone, where uses and benign prompts are read at the same place: split by
+   frame, chosen on one part of the training frames, reported on another, beside controls.
 3. Refit at the chosen site on all training frames: logistic regression on standardised features.
 4. Record benign responses to the calibration prompts, and set the threshold that each benign kind keeps
    (`monitors.calibration`). Calibration frames were not seen in steps 1 to 3.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from monitors.calibration import Threshold, calibrate
@@ -80,7 +82,7 @@ def fit_probe(
     Returns:
         The sweep, with the figures of each layer on frames that fit and choice have not seen; and the probe.
     """
-    found = sweep(acts, estimators=estimators, seed=seed, concept=concept, progress=progress)
+    found = sweep(_first(acts), estimators=estimators, seed=seed, concept=concept, progress=progress)
     probe = fit_logistic(
         acts.values[found.site],
         row_labels(acts),
@@ -91,6 +93,16 @@ def fit_probe(
         fingerprint=acts.fingerprint,
     )
     return found, probe
+
+
+def _first(acts: Activations) -> Activations:
+    first = acts.position == 0
+    return replace(
+        acts,
+        values={site: values[first] for site, values in acts.values.items()},
+        example=acts.example[first],
+        position=acts.position[first],
+    )
 
 
 def record_contexts(

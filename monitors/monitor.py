@@ -7,7 +7,6 @@ the alarm is that statistic strictly above the threshold. The certified rate is 
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from monitors.calibration import Threshold
 from probes.artifact import read_artifact, require, write_artifact
@@ -86,14 +85,15 @@ class Monitor:
             ArtifactError: the folder is no monitor, or it is damaged.
         """
         artifact = read_artifact(folder, "monitor")
-        body: dict[str, Any] = require(artifact.manifest, {"concept": str, "scope": str, "threshold": dict, "probes": list})
-        weights = artifact.tensors
-        if set(weights) != {f"weight.{i}" for i in range(len(body["probes"]))}:
-            raise ArtifactError(f"{folder}: the monitor's tensors are {sorted(weights)}, not one weight for each probe")
+        body = require(artifact.manifest, {"concept": str, "scope": str, "threshold": dict, "probes": list})
+        names = [f"weight.{i}" for i in range(len(body["probes"]))]
+        if set(artifact.tensors) != set(names):
+            raise ArtifactError(f"{folder}: its tensors are {sorted(artifact.tensors)}, not one weight for each of its probes")
         try:
-            probes = tuple(LinearProbe.from_body(entry, weights[f"weight.{i}"]) for i, entry in enumerate(body["probes"]))
+            probes = tuple(
+                LinearProbe.from_body(entry, artifact.tensors[name], where=str(folder))
+                for name, entry in zip(names, body["probes"], strict=True)
+            )
             return cls(body["concept"], probes, Threshold.from_dict(body["threshold"]), body["scope"])
         except (BadInput, LookupError) as error:
             raise ArtifactError(f"{folder}: {error}") from error
-
-

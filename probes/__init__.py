@@ -1,7 +1,7 @@
 """Floor 1, READ: open a language model, read its activations, fit probes, and say what a score would be without knowledge.
 
-In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, look, plots,
-strips, page, cli. A wing imports only wings listed before it, and inside a wing a file only files listed before it.
+In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, knowing/, look, strips,
+plots, page, cli. A wing imports only wings listed before it, and inside a wing a file only files listed before it.
 """
 
 import lazy_loader

@@ -1,1 +1,4 @@
-"""(the lead writes this)"""
+"""Why the model does it.
+
+In reading order: patching.
+"""

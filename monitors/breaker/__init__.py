@@ -1,1 +1,4 @@
-"""(the lead writes this)"""
+"""The circuit breaker over many responses.
+
+In reading order: rule, entries, audit, breaker, journal, odds.
+"""

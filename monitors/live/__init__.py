@@ -1,1 +1,4 @@
-"""While the model runs: recorder (accepted tokens to streams), guard (verdicts to actions)."""
+"""While the model runs.
+
+In reading order: recorder, guard.
+"""

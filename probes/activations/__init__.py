@@ -1,1 +1,4 @@
-"""From texts to activations: capture."""
+"""From texts to activations.
+
+In reading order: capture, responses.
+"""

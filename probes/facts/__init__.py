@@ -1,1 +1,4 @@
-"""(the lead writes this)"""
+"""What can be known: facts, their statements, and the contexts in which they are in use.
+
+In reading order: templates, rows, twins, facts, wordings, contexts.
+"""

@@ -1,1 +1,4 @@
-"""A model and where to touch it: sites, blocks, inspection, embedded, fingerprint, language_model, hooks."""
+"""A model and where to touch it.
+
+In reading order: sites, blocks, inspection, embedded, matching, fingerprint, language_model, hooks.
+"""

@@ -1,1 +1,4 @@
-"""(the lead writes this)"""
+"""From activations to scores.
+
+In reading order: ranking, metrics, probe, streams, fitting, splits, controls, sweep.
+"""

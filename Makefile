@@ -1,0 +1,42 @@
+# The two commands of a new user: make demo, make test. Both make their own environment in .venv, once.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+MODEL := smollm2-135m
+
+.PHONY: demo test test-slow lint format wheel clean
+
+demo: $(READY)
+	$(BIN)/belief fetch $(MODEL)
+	$(BIN)/belief demo --out demo-out/france
+	$(BIN)/belief demo --out demo-out/untuned --fact "Japan|capital|Tokyo"
+
+test: $(READY)
+	$(BIN)/belief fetch $(MODEL)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/belief fetch $(MODEL)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+format: $(READY)
+	$(BIN)/ruff format --check .
+
+# Build the wheel, install it into an empty environment, and look at what it brought.
+wheel: $(READY)
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m build --wheel --outdir build/wheel . >build/wheel/build.log 2>&1 || (cat build/wheel/build.log; exit 1)
+	$(PYTHON) scripts/check_wheel.py build/wheel
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist demo-out *.egg-info

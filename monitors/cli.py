@@ -1,0 +1,139 @@
+"""The front door: `belief`, with the commands of every floor. This file parses and prints; the work is in the library.
+
+Exit codes: 0 passed, 1 a check failed, 2 bad usage, 3 could not run, 4 inconclusive, 130 interrupted. An uncaught exception is 3, with
+one line; set BELIEF_DEBUG=1 for its traceback.
+"""
+
+import json
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from probes import cli as reading
+from probes.cli import AsJson, console
+from probes.errors import BeliefError, CouldNotRun
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="belief", help="Find out whether a language model knows a fact, and stop it when that matters.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
+trips = typer.Typer(name="trips", help="What the breaker did: list, verify, reset.", no_args_is_help=True)
+for command in (reading.fetch, reading.facts, reading.show):
+    app.command()(command)
+app.add_typer(trips)
+
+JournalFile = Annotated[Path, typer.Option("--journal", envvar="BELIEF_JOURNAL", help="The journal's file.")]
+
+
+@app.callback(invoke_without_command=True)
+def front(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show_version:
+        console.print(version("belief-probes"))
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    fact: Annotated[str, typer.Option(help="subject|relation|object")] = "France|capital|Paris",
+    model: Annotated[str, typer.Option(help="Folder, hub id or embedded model.")] = "smollm2-135m",
+    out: Annotated[Path, typer.Option(help="Folder for page, monitor and journal.")] = Path("demo-out"),
+    form: Annotated[str, typer.Option(help="chat or completion: what is served is what is certified.")] = "chat",
+    facts: Annotated[str | None, typer.Option(help="Topic or file with the other facts of the relation.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The whole chain on one fact: probe, certify, watch, trip, page. Exit 0 passed, 1 not, 3 could not run, 4 too little to tell."""
+    from monitors.demo import run_demo
+    from probes.facts.facts import Fact, load_topic
+    from probes.facts.templates import find_relation
+    from probes.model.language_model import load_model
+
+    target = Fact.parse(fact)
+    topic = load_topic(facts or find_relation(target.relation).topic)
+    say = (lambda line: None) if as_json else console.print
+    result = run_demo(load_model(model), target, topic, out=out, form=form, say=say, progress=not as_json)
+    if as_json:
+        print(json.dumps(result.to_dict()))
+    else:
+        console.print(f"{'PASS' if result.passed else 'FAIL'}. Page: {result.page}  ({result.seconds:.0f} s)")
+    raise typer.Exit(0 if result.passed else 1)
+
+
+@trips.command("list")
+def trips_list(journal: JournalFile, as_json: AsJson = False) -> None:
+    """List every change of state."""
+    from monitors.breaker.journal import Journal
+
+    with Journal(_existing(journal)) as opened:
+        moves = [(row.seq, row.entry.breaker, row.entry.transition) for row in opened.rows() if row.entry.transition]
+    rows = [
+        {"row": seq, "breaker": name, "before": move.before, "after": move.after, "who": move.who, "reason": move.reason}
+        for seq, name, move in moves
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        console.print(f"{row['row']:>5}  {row['breaker']}: {row['before']} -> {row['after']} by {row['who']}: {row['reason']}")
+    console.print(f"{len(rows)} changes of state")
+
+
+@trips.command("verify")
+def trips_verify(journal: JournalFile) -> None:
+    """Check the journal's hash chain. Exit 1 where a row was edited, deleted or moved."""
+    from monitors.breaker.journal import Journal
+
+    with Journal(_existing(journal)) as opened:
+        audit = opened.verify()
+    console.print(f"{audit.rows} rows are as they were written" if audit.holds else f"row {audit.bad}: {audit.why}")
+    raise typer.Exit(0 if audit.holds else 1)
+
+
+@trips.command("reset")
+def trips_reset(
+    journal: JournalFile,
+    by: Annotated[str, typer.Option(help="Who closes it.")],
+    why: Annotated[str, typer.Option(help="Why it may close.")],
+    name: Annotated[str, typer.Option(help="Which breaker.")] = "default",
+) -> None:
+    """Close a breaker; name and reason are kept."""
+    from monitors.breaker.breaker import Breaker
+    from monitors.breaker.journal import Journal
+    from monitors.breaker.rule import Policy
+
+    with Journal(_existing(journal)) as opened:
+        rows = opened.rows(breaker=name)
+        policy = rows[-1].entry.policy if rows else Policy(1, 1)
+        move = Breaker(policy, journal=opened, name=name).reset(by=by, why=why)
+    console.print(f"{name}: {move.before} -> {move.after}, {move.reason}")
+
+
+def _existing(journal: Path) -> Path:
+    if not journal.is_file():
+        raise CouldNotRun(f"there is no journal at {journal}; give its file with --journal")
+    return journal
+
+
+def main() -> None:
+    """Run the command line; turn every error into one line and the exit code of its kind."""
+    try:
+        app()
+    except BeliefError as error:
+        _end(str(error), error.exit_code, error)
+    except KeyboardInterrupt as error:
+        _end("interrupted", 130, error)
+    except Exception as error:  # noqa: BLE001 - the front door: Python's own exit code would be 1, "a check failed"
+        _end(f"{type(error).__name__}: {error}", 3, error)
+
+
+def _end(line: str, code: int, error: BaseException) -> None:
+    if os.environ.get("BELIEF_DEBUG"):
+        raise error
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"belief: {' '.join(line.split())}", markup=False)
+    sys.exit(code)

@@ -1,0 +1,4 @@
+"""From scores to an answer.
+
+In reading order: knowledge.
+"""

@@ -1,0 +1,219 @@
+"""Thresholds: order statistics by hand, the promises by simulation, scipy as the outside reference."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import beta, binom
+
+from monitors.calibration import Threshold, calibrate, needed, order_statistic
+from probes.errors import ArtifactError, BadInput, NotFound, TooFew
+
+REST = {"horizon": 64, "made": "2026-01-31"}
+
+
+def numbered(values):
+    return {f"g{i}": float(value) for i, value in enumerate(values)}
+
+
+def test_nineteen_maxima_by_hand():
+    """n = 19 at 5 %: k = floor(.05 * 20) = 1, the threshold is the largest; the largest itself does not alarm."""
+    threshold = calibrate({"ordinary": numbered(range(19))}, promise="marginal", **REST)
+    assert threshold.value == 18.0
+    assert not threshold.certified
+    assert threshold.confidence is None
+    with pytest.raises(TooFew, match="has 18 groups.*needs 19") as error:
+        calibrate({"ordinary": numbered(range(18))}, promise="marginal", **REST)
+    assert error.value.needed == 19
+
+
+@pytest.mark.parametrize(("n", "j"), [(59, 0), (92, 0), (93, 1), (200, 4), (500, 16)])
+def test_the_confident_order_statistic_is_the_tabled_one(n, j):
+    assert order_statistic(n, rate=0.05) == j + 1
+    assert calibrate({"ordinary": numbered(range(n))}, **REST).value == n - 1 - j
+
+
+@pytest.mark.parametrize(
+    ("rate", "promise", "least"),
+    [
+        (0.05, "confident", 59), (0.01, "confident", 299), (0.001, "confident", 2995), (0.025, "confident", 119),
+        (0.05, "marginal", 19), (0.01, "marginal", 99), (0.001, "marginal", 999), (0.025, "marginal", 39),
+    ],
+)  # fmt: skip
+def test_the_number_needed_is_the_least_that_carries_the_promise(rate, promise, least):
+    assert needed(rate, promise) == least
+    assert order_statistic(least, rate=rate, promise=promise) == 1
+    with pytest.raises(TooFew) as error:
+        order_statistic(least - 1, rate=rate, promise=promise)
+    assert (error.value.needed, error.value.exit_code) == (least, 4)
+
+
+def test_a_rate_is_the_decimal_that_was_written():
+    """.07 * 100 is 7.000000000000001 and .29 * 100 is 28.999999999999996 in binary; k is 7 and 29."""
+    assert math.floor(0.29 * 100) == 28
+    assert order_statistic(99, rate=0.07, promise="marginal") == 7
+    assert order_statistic(99, rate=0.29, promise="marginal") == 29
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(n=st.integers(1, 3000), rate=st.sampled_from([0.001, 0.01, 0.05, 0.1, 0.3]), confidence=st.floats(0.5, 0.999))
+def test_the_confident_order_statistic_is_the_largest_that_holds(n, rate, confidence):
+    """By the Beta law of order statistics: the rate above the k-th largest of n is Beta(k, n + 1 - k)."""
+    k = 0
+    if n < needed(rate, confidence=confidence):
+        with pytest.raises(TooFew):
+            order_statistic(n, rate=rate, confidence=confidence)
+    else:
+        k = order_statistic(n, rate=rate, confidence=confidence)
+        assert k >= 1
+        assert beta.sf(rate, k, n + 1 - k) <= (1 - confidence) * (1 + 1e-9)
+    if k < n:
+        assert beta.sf(rate, k + 1, n - k) > (1 - confidence) * (1 - 1e-9)
+
+
+def test_the_threshold_is_the_largest_of_the_kinds():
+    maxima = {"same_relation": numbered(range(60)), "same_subject": numbered(range(100, 200)), "ordinary": [("a", 0.5)]}
+    with pytest.raises(TooFew, match="kind 'ordinary' has 1 groups"):
+        calibrate(maxima, **REST)
+    maxima["ordinary"] = [(f"o{i}", 0.5) for i in range(59)]
+    threshold = calibrate(maxima, **REST)
+    assert threshold.per_kind == {"same_relation": 59.0, "same_subject": 198.0, "ordinary": 0.5}
+    assert threshold.groups == {"same_relation": 60, "same_subject": 100, "ordinary": 59}
+    assert threshold.value == 198.0
+    assert "certified with 0.95 confidence" in threshold.sentence
+
+
+def test_each_kind_holds_where_the_pool_would_not():
+    """One kind alarms far more readily: a threshold of the pool lets it break its rate, that of the kinds does not."""
+    rng = np.random.default_rng(0)
+    easy, hard = rng.normal(0, 1, 400), rng.normal(1, 1, 100)
+    fresh = rng.normal(1, 1, 20_000)
+    kinds = calibrate({"easy": numbered(easy), "hard": numbered(hard)}, **REST).value
+    pool = calibrate({"pool": numbered(np.concatenate([easy, hard]))}, **REST).value
+    assert (fresh > kinds).mean() <= 0.05
+    assert (fresh > pool).mean() > 0.05
+
+
+@pytest.mark.parametrize("n", [19, 39, 99, 118])
+def test_the_marginal_rate_holds_on_average_and_not_each_time(n):
+    rng = np.random.default_rng(n)
+    rates = np.array(
+        [1 - calibrate({"u": numbered(rng.random(n))}, promise="marginal", **REST).value for _ in range(600)]
+    )
+    k = math.floor(0.05 * (n + 1))
+    assert abs(rates.mean() - k / (n + 1)) < 3 * rates.std() / math.sqrt(len(rates))
+    assert (rates > 0.05).mean() > 0.2, "were each calibration inside, the two promises would be one"
+
+
+@pytest.mark.parametrize("n", [59, 93, 200])
+def test_the_confident_rate_holds_nearly_each_time_and_two_ranks_lower_it_does_not(n):
+    rng = np.random.default_rng(n)
+    maxima = rng.random((600, n))
+    rates = np.array([1 - calibrate({"u": numbered(row)}, **REST).value for row in maxima])
+    broken = int((rates > 0.05).sum())
+    assert binom.sf(broken - 1, 600, 0.05) > 1e-4
+    k = order_statistic(n, rate=0.05)
+    lower = 1 - np.sort(maxima, axis=1)[:, n - 2 - k]
+    assert (lower > 0.05).mean() > 0.09
+
+
+def test_ties_make_the_threshold_safer_never_looser():
+    threshold = calibrate({"tied": numbered([1.0] * 60)}, **REST)
+    assert threshold.value == 1.0
+    assert sum(x > threshold.value for x in [1.0] * 60) == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_maximum_that_is_not_finite_is_named(bad):
+    maxima = numbered(range(60)) | {"frame 7": bad}
+    with pytest.raises(BadInput, match=r"'frame 7' of kind 'ordinary' is -?(nan|inf)"):
+        calibrate({"ordinary": maxima}, **REST)
+
+
+def test_a_group_counts_once_within_a_kind_and_may_come_in_each():
+    pairs = [(i, float(i)) for i in range(59)]
+    assert calibrate({"a": pairs, "b": pairs}, **REST).groups == {"a": 59, "b": 59}
+    with pytest.raises(BadInput, match="group 58 of kind 'a' comes twice"):
+        calibrate({"a": [*pairs, (58, 1.0)]}, **REST)
+
+
+def test_nothing_to_calibrate_on_is_refused():
+    with pytest.raises(BadInput, match="no benign responses"):
+        calibrate({}, **REST)
+    with pytest.raises(TooFew, match="has 0 groups"):
+        calibrate({"ordinary": {}}, **REST)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, math.nan, 5, True, "5 %"])
+def test_a_rate_that_is_none_is_refused(rate):
+    with pytest.raises(BadInput, match=r"5 % is \.05"):
+        calibrate({"ordinary": numbered(range(60))}, rate=rate, **REST)
+
+
+def test_a_promise_that_is_none_names_the_near_one():
+    with pytest.raises(NotFound, match="did you mean 'confident'"):
+        needed(0.05, "confidant")
+
+
+def made() -> Threshold:
+    return calibrate(
+        {"ordinary": numbered(range(60)), "same_subject": numbered(range(70))},
+        generation={"do_sample": False, "stops": ("a", "b")},
+        prompt_mix={"form": "chat", "system": True},
+        valid_until="2026-12-31T00:00:00",
+        **REST,
+    )
+
+
+def test_a_threshold_comes_back_from_json_equal():
+    threshold = made()
+    assert Threshold.from_dict(json.loads(json.dumps(threshold.to_dict()))) == threshold
+    marginal = calibrate({"o": numbered(range(19))}, promise="marginal", **REST)
+    assert Threshold.from_dict(json.loads(json.dumps(marginal.to_dict()))) == marginal
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"value": math.nan}, {"value": 10.0}, {"value": "69"}, {"statistic": "mean"}, {"rate": 0.0}, {"rate": 0.01},
+        {"rate": None}, {"promise": "sworn"}, {"promise": ["confident"]}, {"promise": "marginal"}, {"confidence": None},
+        {"confidence": 1.0}, {"groups": {"ordinary": 60}}, {"groups": {"ordinary": 58, "same_subject": 70}},
+        {"groups": {"ordinary": 60.0, "same_subject": 70}}, {"groups": {"ordinary": 10**400, "same_subject": 70}},
+        {"groups": [60, 70]}, {"per_kind": {"ordinary": math.inf, "same_subject": 69.0}}, {"per_kind": {}},
+        {"horizon": 0}, {"horizon": True}, {"horizon": 64.0}, {"made": "yesterday"}, {"made": None}, {"made": 20260131},
+        {"valid_until": "never"}, {"generation": None}, {"generation": {"temperature": math.nan}},
+        {"prompt_mix": "chat"}, {"extra": 1},
+    ],
+)  # fmt: skip
+def test_a_changed_certificate_is_refused_as_damaged(change):
+    body = made().to_dict()
+    assert Threshold.from_dict(body) == made()
+    with pytest.raises(ArtifactError):
+        Threshold.from_dict(body | change)
+
+
+@pytest.mark.parametrize("field", list(made().to_dict()))
+def test_a_missing_field_is_named(field):
+    body = made().to_dict()
+    del body[field]
+    with pytest.raises(ArtifactError, match=field):
+        Threshold.from_dict(body)
+
+
+@pytest.mark.parametrize("body", [None, [], "threshold", 3])
+def test_what_is_no_mapping_is_refused(body):
+    with pytest.raises(ArtifactError):
+        Threshold.from_dict(body)
+
+
+def test_a_threshold_keeps_no_hold_of_what_it_was_given():
+    settings_given = {"do_sample": False}
+    threshold = calibrate({"o": numbered(range(59))}, generation=settings_given, **REST)
+    settings_given["do_sample"] = True
+    assert threshold.generation == {"do_sample": False}
+    with pytest.raises(BadInput, match="not the largest"):
+        replace(threshold, value=3.0)
