@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from probes import cli as reading
 from probes.cli import AsJson, console
@@ -123,17 +124,21 @@ def _existing(journal: Path) -> Path:
 def main() -> None:
     """Run the command line; turn every error into one line and the exit code of its kind."""
     try:
-        app()
+        code = app(standalone_mode=False)  # else an interruption would end as 1, "a check failed"
+    except TyperException as error:  # an unknown option, a missing argument
+        error.show()
+        code = error.exit_code
     except BeliefError as error:
-        _end(str(error), error.exit_code, error)
-    except KeyboardInterrupt as error:
-        _end("interrupted", 130, error)
-    except Exception as error:  # noqa: BLE001 - the front door: Python's own exit code would be 1, "a check failed"
-        _end(f"{type(error).__name__}: {error}", 3, error)
+        code = _say(str(error), error.exit_code, error)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        code = _say("interrupted", 130, error)
+    except Exception as error:  # noqa: BLE001 - the front door: Python's own exit code would be 1, too
+        code = _say(f"{type(error).__name__}: {error}", 3, error)
+    sys.exit(code)
 
 
-def _end(line: str, code: int, error: BaseException) -> None:
+def _say(line: str, code: int, error: BaseException) -> int:
     if os.environ.get("BELIEF_DEBUG"):
         raise error
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"belief: {' '.join(line.split())}", markup=False)
-    sys.exit(code)
+    return code

@@ -141,11 +141,12 @@ def _figures(watched: Sequence[Watched], alarms: Sequence[int | None]) -> Figure
     uses = [(item, at) for item, at in pairs if item.context.kind == "use"]
     released = [at - 1 for _, at in uses if at is not None]
     spelled = [(item.spelled, at) for item, at in uses if item.spelled is not None]
+    kinds = {item.context.kind for item in watched}
     questions = sorted({item.context.question for item, _ in uses})
     return Figures(
         recall=_share([at for _, at in uses]),
         false_alarms=_share([at for item, at in pairs if item.context.kind != "use"]),
-        by_kind={kind: _share([at for item, at in pairs if item.context.kind == kind]) for kind in CONTEXT_KINDS},
+        by_kind={kind: _share([at for item, at in pairs if item.context.kind == kind]) for kind in CONTEXT_KINDS if kind in kinds},
         by_question={text: _share([at for item, at in uses if item.context.question == text]) for text in questions},
         tokens_to_alarm=quantile(released, 0.5) if released else None,
         before_spelled_out=proportion(sum(at is not None and at <= last for last, at in spelled), len(spelled))

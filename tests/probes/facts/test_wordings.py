@@ -90,7 +90,9 @@ def test_ordinary_requests_name_no_country_capital_element_animal_or_invention()
         for fact in load_topic(name).facts
     }
     named |= {fact.object.casefold() for fact in load_topic("capitals").facts}
-    found = [line for line in ORDINARY for name in named if re.search(rf"\b{re.escape(name)}\b", line.casefold())]
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, sorted(named)))})\b")
+    found = [line for line in ORDINARY if pattern.search(line.casefold())]
+    assert pattern.search("two cats in spain")
     assert found == []
 
 
@@ -99,7 +101,7 @@ def test_every_relation_has_six_forms_that_differ_and_end_as_sentences_do(relati
     forms = question_forms(RELATIONS[relation])
     assert len(set(forms)) == len(forms) >= 6
     assert all(form.count("{subject}") == 1 and form.endswith(("?", ".")) for form in forms)
-    assert [pair for pair in combinations(forms, 2) if _likeness(*pair) >= 0.8] == []
+    assert [pair for pair in combinations(forms, 2) if _likeness(*pair) >= 0.85] == []
 
 
 @pytest.mark.parametrize(
@@ -178,12 +180,13 @@ def test_a_fact_of_another_relation_is_refused():
 
 
 def test_texts_that_say_the_object_or_the_subject_are_passed_over():
-    """Helium is written He, and some frames say "he": those stay. Iodine is I, and many say I: those go."""
+    """Indium is written In: frames that say "in" stay, those that begin with "In" go."""
     topic = load_topic("elements")
-    by_object = {fact.object: wordings(fact, topic) for fact in topic.facts if fact.object in ("He", "I")}
-    assert any(re.search(r"\bhe\b", frame) for _, frame in by_object["He"].frames)
-    assert not any(re.search(r"\bI\b", frame) for _, frame in by_object["I"].frames)
-    assert len(by_object["I"].frames) < len(by_object["He"].frames) <= len(frames())
+    (indium,) = (wordings(fact, topic) for fact in topic.facts if fact.object == "In")
+    left = [frame for _, frame in indium.frames]
+    assert any(re.search(r"\bin\b", frame) for frame in left)
+    assert any(re.search(r"\bIn\b", frame) for frame in frames())
+    assert not any(re.search(r"\bIn\b", frame) for frame in left)
     guitar = wordings(Fact("the guitar", "inventor", "somebody"), load_topic("inventions"))
     assert any("guitar" in line for line in ORDINARY)
     assert not any("guitar" in line for line in guitar.ordinary)

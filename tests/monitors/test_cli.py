@@ -1,0 +1,132 @@
+"""The front door: every error is one line with the exit code of its kind, and never a traceback."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from monitors import Breaker, Journal, Policy
+from monitors import cli as door
+from monitors.verdict import Outcome, Verdict
+from probes.errors import BadInput, CouldNotRun, TooFew
+
+
+@pytest.fixture
+def belief(monkeypatch, capsys):
+    """`belief("facts")` runs the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["belief", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            door.main()
+        out = capsys.readouterr()
+        return caught.value.code or 0, out.out, out.err
+
+    return run
+
+
+@pytest.fixture
+def tripped(tmp_path):
+    path = tmp_path / "trips.sqlite"
+    with Journal(path) as journal:
+        breaker = Breaker(Policy(1, 1, latch=True), journal=journal)
+        breaker.record(Verdict(Outcome.ALARM, 1, 2.0, 2.0, "above", 1, 1, request_id="r1"), breaker.ask())
+    return str(path)
+
+
+def test_help_answers_within_a_second_and_without_torch():
+    code = "import sys, monitors.cli; sys.argv = ['belief', '--help']\ntry: monitors.cli.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("demo", "facts", "fetch", "show", "trips"):
+        assert command in done.stdout
+
+
+def test_topics_are_listed_and_a_bad_file_is_refused_with_its_line(belief, tmp_path):
+    code, out, _ = belief("facts", "--json")
+    assert code == 0
+    assert {row["topic"] for row in json.loads(out)} >= {"capitals", "cities", "elements"}
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"subject": "France", "relation": "capital", "object": "Paris"}\n{"subject": "Spain"}\n')
+    code, out, err = belief("facts", str(bad))
+    assert (code, out) == (2, "")
+    assert "line 2" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["demo", "--fact", "France|capitol|Paris"], 2, "did you mean 'capital'"),
+        (["demo", "--fact", "France"], 2, "subject|relation|object"),
+        (["demo", "--model", "smollm"], 2, "smollm2-135m"),
+        (["demo", "--facts", "nothing.jsonl"], 2, "nothing.jsonl"),
+        (["fetch", "gpt5"], 2, "smollm2-135m"),
+        (["facts", "captials"], 2, "did you mean 'capitals'"),
+        (["show", "/no/such/folder"], 3, "/no/such/folder"),
+        (["trips", "list", "--journal", "/no/journal"], 3, "no journal at /no/journal"),
+    ],
+)
+def test_every_mistake_is_one_line_with_its_exit_code(belief, arguments, code, says):
+    got, out, err = belief(*arguments)
+    assert got == code, err
+    assert says in err
+    assert "Traceback" not in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(BadInput("x"), 2), (CouldNotRun("x"), 3), (TooFew("x", 5), 4), (KeyboardInterrupt(), 130), (ZeroDivisionError("x"), 3)],
+)
+def test_what_is_raised_inside_a_command_becomes_its_exit_code(belief, monkeypatch, error, code):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("probes.facts.facts.topics", fail)
+    got, _, err = belief("facts")
+    assert got == code
+    assert err.strip().startswith("belief: ")
+
+
+@pytest.mark.parametrize("arguments", [["demo", "--factt", "x"], ["nonsense"], ["trips", "list"]])
+def test_an_unknown_option_or_a_missing_one_is_bad_usage(belief, monkeypatch, arguments):
+    monkeypatch.delenv("BELIEF_JOURNAL", raising=False)
+    assert belief(*arguments)[0] == 2
+
+
+def test_trips_are_listed_verified_and_reset_by_name(belief, tripped):
+    code, out, _ = belief("trips", "list", "--journal", tripped, "--json")
+    assert code == 0
+    assert [(row["before"], row["after"]) for row in json.loads(out)] == [("closed", "open")]
+    assert belief("trips", "verify", "--journal", tripped)[0] == 0
+    code, out, _ = belief("trips", "reset", "--journal", tripped, "--by", "Ada", "--why", "looked into it")
+    assert code == 0
+    assert "open -> closed" in out
+    with Journal(tripped) as journal:
+        assert Breaker(Policy(1, 1, latch=True), journal=journal).state == "closed"
+    assert "reset by Ada: looked into it" in belief("trips", "list", "--journal", tripped)[1]
+
+
+def test_a_journal_that_was_edited_fails_the_check(belief, tripped):
+    import sqlite3
+
+    connection = sqlite3.connect(tripped)
+    connection.execute("drop trigger no_update")
+    connection.execute("update entries set body = replace(body, 'above', 'below')")
+    connection.commit()
+    connection.close()
+    code, out, _ = belief("trips", "verify", "--journal", tripped)
+    assert code == 1
+    assert "row 1" in out
+
+
+def test_an_artifact_is_shown(belief, tmp_path):
+    from probes import LinearProbe
+
+    LinearProbe.from_weights([1.0, 2.0], 0.5, "resid_post.3", concept="truth").save(tmp_path / "p")
+    code, out, _ = belief("show", str(tmp_path / "p"), "--json")
+    assert code == 0
+    shown = json.loads(out)
+    assert (shown["kind"], shown["site"], shown["concept"]) == ("probe", "resid_post.3", "truth")
+    assert "resid_post.3" in belief("show", str(tmp_path / "p"))[1]
