@@ -5,6 +5,10 @@ relation, and `about` by kind of subject, with "anything" for every noun phrase.
 the forms and the questions about a subject `{subject}` stands where it may stand in a sentence; in a frame
 `{question}` does.
 
+Frames, system prompt and question forms were picked with the embedded model's replies in view (question forms on
+France, Japan and Italy, frames on Japan, Italy and Egypt), never with a probe's scores: those in which it did not get
+round to answering were written anew. So recall on these prompts says nothing of prompts that make a model ramble.
+
 `Wordings` are those that fit one fact. Passed over is every text that says its object, and every frame and ordinary
 request that says its subject. Whole words are compared, without case where they have more than two letters ("In" is
 indium, "in" is not).
