@@ -20,6 +20,11 @@ COLOURS = ((0.0, BLUE), (0.5, "#ffffff"), (1.0, ACCENT))
 GRID = "#e6e9ed"
 """Shows in the gaps between cells, so that cells without effect are seen to be there."""
 CONTROL = str.maketrans({"\n": "↵", "\r": "␍", "\t": "⇥", "\0": "␀"})
+BAR = {
+    "title": {"text": "effect (0 = corrupted, 1 = clean)", "side": "right", "font": {"size": 12}},
+    "thickness": 12, "outlinewidth": 0, "ypad": 0, "nticks": 6, "ticks": "",
+}  # fmt: skip
+TOP_LEFT = {"x": 0.01, "xanchor": "left", "y": 1, "yanchor": "top"}
 MOST_CHARACTERS = 14
 WIDTH = 520
 """Pixels that 700 leave to the columns."""
@@ -43,11 +48,8 @@ def patching_heatmap(patching: Patching, *, titled: bool = True) -> go.Figure:
     names = [[plain(visible(token)) for token in row] for row in (patching.tokens, patching.corrupted_tokens)]
     figure = go.Figure(
         go.Heatmap(
-            z=effect, customdata=[names[0]] * layers, colorscale=COLOURS, zmin=-most, zmax=most, zmid=0, xgap=1, ygap=1,
-            colorbar={
-                "title": {"text": "effect (0 = corrupted, 1 = clean)", "side": "right", "font": {"size": 12}}, "ypad": 0,
-                "thickness": 12, "outlinewidth": 0, "tickvals": [-1, -0.5, 0, 0.5, 1], "ticks": "", "tickformat": ".1~f",
-            },
+            z=effect, customdata=[names[0]] * layers, xgap=1, ygap=1,
+            colorscale=COLOURS, zmin=-most, zmax=most, zmid=0, colorbar=BAR,
             hovertemplate="layer %{y}, position %{x}: %{customdata}<br>effect %{z:.3f}<extra></extra>",
         )
     )  # fmt: skip
@@ -57,15 +59,17 @@ def patching_heatmap(patching: Patching, *, titled: bool = True) -> go.Figure:
     upright = wide + 8 > WIDTH / positions
     lines = _title(patching) if titled else []
     top, bottom = 26 + 19 * len(lines) if lines else 16, int(24 + (wide if upright else 36))
-    figure.update_layout(
-        template=TEMPLATE, plot_bgcolor=GRID, height=top + bottom + max(180, min(14 * layers, 560)), margin={"t": top, "b": bottom},
-        title={"text": "<br>".join(lines), "font": {"size": 14}, "x": 0.01, "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 12}},
-    )  # fmt: skip
+    height = top + bottom + max(180, min(14 * layers, 560))
+    figure.update_layout(template=TEMPLATE, plot_bgcolor=GRID, height=height, margin={"t": top, "b": bottom})
+    figure.update_layout(title={"text": "<br>".join(lines), "font": {"size": 14}, "pad": {"t": 12}, **TOP_LEFT})
     bare = {"showgrid": False, "showline": False, "ticks": ""}
     figure.update_xaxes(
-        bare, tickvals=list(range(positions)), ticktext=labels, tickangle=-90 if upright else 0, range=[-0.5, positions - 0.5]
+        bare, tickvals=list(range(positions)), ticktext=labels, range=[-0.5, positions - 0.5],
+        tickangle=-90 if upright else 0,
+    )  # fmt: skip
+    figure.update_yaxes(
+        bare, title=f"layer ({patching.site})", dtick=1 if layers <= 12 else 5, tick0=0, range=[-0.5, layers - 0.5]
     )
-    figure.update_yaxes(bare, title=f"layer ({patching.site})", dtick=1 if layers <= 12 else 5, tick0=0, range=[-0.5, layers - 0.5])
     return figure
 
 

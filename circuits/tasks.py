@@ -1,10 +1,12 @@
 """Pair: two prompts of one length and two answers, which a patching experiment compares.
 
-The clean prompt asks for `answer` and the corrupted one for `wrong`; both have as many tokens, so that position i means the same in
-either. What is measured is the logit difference at the last position, `LD = logit(answer) - logit(wrong)`, each by its first token.
+The clean prompt asks for `answer` and the corrupted one for `wrong`; both have as many tokens, so that position i
+means the same in either. What is measured is the logit difference at the last position,
+`LD = logit(answer) - logit(wrong)`, each by its first token.
 
-Sources: Wang et al. 2022 (arXiv:2211.00593), which introduced the logit difference of such pairs; Zhang & Nanda 2023
-(arXiv:2309.16042), who advise it, and corrupted prompts that are ordinary text ("symmetric token replacement") instead of noise.
+Sources: Wang et al. 2022 (arXiv:2211.00593), where the logit difference of such pairs was measured; Zhang & Nanda 2023
+(arXiv:2309.16042), who advise it, and corrupted prompts that are ordinary text ("symmetric token replacement") instead
+of noise.
 Limits: of an answer only the first token counts; an answer follows its prompt after white space.
 """
 
@@ -64,7 +66,7 @@ class Pair:
             if not isinstance(text, str) or not text.strip():
                 raise BadInput(f"{name} {text!r} is no text; a pair is two prompts and two answers")
             if name in ("clean", "corrupted") and text != text.rstrip():
-                raise BadInput(f"{name} {text!r} ends in white space; take it away, it belongs to the answer's first token")
+                raise BadInput(f"{name} {text!r} ends in white space, which is part of the answer; take it away")
         for first, second in (("clean", "corrupted"), ("answer", "wrong")):
             if getattr(self, first).strip() == getattr(self, second).strip():
                 raise BadInput(f"{first} and {second} are both {getattr(self, first)!r}; there is nothing to compare")
@@ -73,21 +75,25 @@ class Pair:
         """Return the pair in a model's tokens.
 
         Raises:
-            BadInput: the prompts differ in length, or not at all; the answers begin with the same token; a prompt and its answer
-                share a token.
+            BadInput: the prompts differ in length, or not at all; the answers begin with the same token; a prompt and
+                its answer share a token.
         """
         clean, corrupted = model.encode(self.clean), model.encode(self.corrupted)
         if len(clean) != len(corrupted):
             raise BadInput(
-                f"the clean prompt has {len(clean)} tokens, {show_tokens(model, clean)}, the corrupted one {len(corrupted)}, "
-                f"{show_tokens(model, corrupted)}; patching needs as many: take another subject for one of them"
+                f"the clean prompt has {len(clean)} tokens, {show_tokens(model, clean)}, the corrupted one "
+                f"{len(corrupted)}, {show_tokens(model, corrupted)}; both need as many: take another subject for one"
             )
         if clean == corrupted:
-            raise BadInput(f"the prompts {self.clean!r} and {self.corrupted!r} are the same tokens to {model.name}; take another subject")
+            raise BadInput(
+                f"{self.clean!r} and {self.corrupted!r} are the same tokens to {model.name}; take another subject"
+            )
         answer, wrong = (first_token(model, self.clean, text) for text in (self.answer, self.wrong))
         if answer == wrong:
             token = model.tokenizer.decode([answer])
-            raise BadInput(f"{self.answer!r} and {self.wrong!r} both begin with the token {token!r}; take answers that differ there")
+            raise BadInput(
+                f"{self.answer!r} and {self.wrong!r} both begin with {token!r}; take answers that differ there"
+            )
         return PairTokens(tuple(clean), tuple(corrupted), answer, wrong)
 
 
@@ -101,8 +107,8 @@ def first_token(model: LanguageModel, prompt: str, answer: str) -> int:
     whole = model.encode(prompt + (answer if answer[0].isspace() else " " + answer))
     if whole[: len(start)] != start or len(whole) == len(start):
         raise BadInput(
-            f"{answer!r} after {prompt!r} is {show_tokens(model, whole)}, which does not continue {show_tokens(model, start)}; "
-            "give a prompt that ends where the answer's first token begins"
+            f"{answer!r} after {prompt!r} is {show_tokens(model, whole)}, which does not continue "
+            f"{show_tokens(model, start)}; give a prompt that ends where the answer's first token begins"
         )
     return whole[len(start)]
 
@@ -132,8 +138,8 @@ def last_logits(model: LanguageModel, rows: Sequence[Sequence[int]]) -> Float[Te
 def fact_pair(fact: Fact, topic: Topic, model: LanguageModel, *, other: str | None = None) -> Pair:
     """Return the clean cloze prompt of a fact beside the cloze prompt of another fact of the topic.
 
-    The other fact has a prompt of as many tokens and an object with another first token. Of those it is the one whose own object the
-    model ranks best; among equals the first in the topic, so that the choice is always the same.
+    The other fact has a prompt of as many tokens and an object with another first token. Of those it is the one whose
+    own object the model ranks best; among equals the first in the topic, so that the choice is always the same.
 
     Args:
         fact: what the clean prompt asks for; it need not be in the topic, but be of its relation.
@@ -146,19 +152,23 @@ def fact_pair(fact: Fact, topic: Topic, model: LanguageModel, *, other: str | No
         NotFound: the topic has no fact of the subject `other`.
     """
     if fact.relation != topic.relation.name:
-        raise BadInput(f"{fact.id!r} is not of the relation {topic.relation.name!r} of topic {topic.name!r}; take its own topic")
+        raise BadInput(
+            f"{fact.id!r} is not of relation {topic.relation.name!r}, as topic {topic.name!r} is; take its own"
+        )
     candidates = topic.facts
     if other is not None:
         candidates = tuple(candidate for candidate in candidates if candidate.subject == other)
         if not candidates:
-            raise NotFound(f"topic {topic.name!r} has no subject {other!r}; {nearest(other, {f.subject for f in topic.facts})}")
+            subjects = {candidate.subject for candidate in topic.facts}
+            raise NotFound(f"topic {topic.name!r} has no subject {other!r}; {nearest(other, subjects)}")
     fitting = list(_fitting(fact, topic, model, candidates))
     if not fitting:
         prompt = topic.cloze(fact)
         ids = model.encode(prompt)
         raise BadInput(
-            f"nothing to set against {fact.id!r}: of {len(candidates)} facts in topic {topic.name!r} none has a prompt of {len(ids)} "
-            f"tokens like {show_tokens(model, ids)} and an object that begins with another token; write a Pair of your own"
+            f"nothing to set against {fact.id!r}: of {len(candidates)} facts in topic {topic.name!r} none has a prompt "
+            f"of {len(ids)} tokens like {show_tokens(model, ids)} and an object that begins with another token; "
+            "write a Pair of your own"
         )
     return fitting[_best_known(fitting, model)]
 
@@ -177,7 +187,7 @@ def _fitting(fact: Fact, topic: Topic, model: LanguageModel, candidates: Sequenc
 
 
 def _best_known(pairs: Sequence[Pair], model: LanguageModel, batch_size: int = 32) -> int:
-    """Return the index of the pair whose wrong answer the model ranks best after the corrupted prompt, the first among equals."""
+    """Return the index of the pair whose wrong answer ranks best after the corrupted prompt, the first among equals."""
     ranks: list[int] = []
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]

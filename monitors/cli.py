@@ -1,7 +1,7 @@
 """The front door: `belief`, with the commands of every floor. This file parses and prints; the work is in the library.
 
-Exit codes: 0 passed, 1 a check failed, 2 bad usage, 3 could not run, 4 inconclusive, 130 interrupted. An uncaught exception is 3, with
-one line; set BELIEF_DEBUG=1 for its traceback.
+Exit codes: 0 passed, 1 a check failed, 2 bad usage, 3 could not run, 4 inconclusive, 130 interrupted. An uncaught
+exception is 3, with one line; set BELIEF_DEBUG=1 for its traceback.
 """
 
 import json
@@ -49,7 +49,7 @@ def demo(
     facts: Annotated[str | None, typer.Option(help="Topic or file with the other facts of the relation.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The whole chain on one fact: probe, certify, watch, trip, page. Exit 0 passed, 1 not, 3 could not run, 4 too little to tell."""
+    """The whole chain on one fact: probe, certify, watch, trip, page. Exit 0 passed, 1 not, 4 too little to tell."""
     from monitors.demo import run_demo
     from probes.facts.facts import Fact, load_topic
     from probes.facts.templates import find_relation
@@ -60,7 +60,7 @@ def demo(
     say = (lambda line: None) if as_json else console.print
     result = run_demo(load_model(model), target, topic, out=out, form=form, say=say, progress=not as_json)
     if as_json:
-        print(json.dumps(result.to_dict()))
+        typer.echo(json.dumps(result.to_dict()))
     else:
         console.print(f"{'PASS' if result.passed else 'FAIL'}. Page: {result.page}  ({result.seconds:.0f} s)")
     raise typer.Exit(0 if result.passed else 1)
@@ -74,14 +74,23 @@ def trips_list(journal: JournalFile, as_json: AsJson = False) -> None:
     with Journal(_existing(journal)) as opened:
         moves = [(row.seq, row.entry.breaker, row.entry.transition) for row in opened.rows() if row.entry.transition]
     rows = [
-        {"row": seq, "breaker": name, "before": move.before, "after": move.after, "who": move.who, "reason": move.reason}
+        {
+            "row": seq,
+            "breaker": name,
+            "before": move.before,
+            "after": move.after,
+            "who": move.who,
+            "reason": move.reason,
+        }
         for seq, name, move in moves
     ]
     if as_json:
-        print(json.dumps(rows))
+        typer.echo(json.dumps(rows))
         return
     for row in rows:
-        console.print(f"{row['row']:>5}  {row['breaker']}: {row['before']} -> {row['after']} by {row['who']}: {row['reason']}")
+        console.print(
+            f"{row['row']:>5}  {row['breaker']}: {row['before']} -> {row['after']} by {row['who']}: {row['reason']}"
+        )
     console.print(f"{len(rows)} changes of state")
 
 

@@ -8,7 +8,8 @@
 6. See where the fact lives (activation patching).
 7. Write the page, the monitor and the journal.
 
-Fact, seed, layers, horizon, rate, k and n are arguments or follow from them: nothing is chosen after the test prompts are answered.
+Fact, seed, layers, horizon, rate, k and n are arguments or follow from them: nothing is chosen after the test prompts
+    are answered.
 """
 
 import platform
@@ -33,7 +34,7 @@ from monitors.live.guard import guard
 from monitors.measuring import Figures, Watched
 from monitors.monitor import Monitor
 from monitors.report import DemoEvidence, write_demo_page
-from probes.errors import BadInput, CouldNotRun
+from probes.errors import BadInput, CouldNotRun, Inconclusive
 from probes.facts.contexts import BENIGN_KINDS, CONTEXT_KINDS, Contexts, contexts
 from probes.facts.facts import Fact, Topic
 from probes.knowing.knowledge import Says, says
@@ -126,6 +127,7 @@ def run_demo(
     seed: int = SEED,
     form: str = "chat",
     today: str = "",
+    must_say: bool = True,
     say: Say = lambda line: None,
     progress: bool = False,
 ) -> Demo:
@@ -139,17 +141,21 @@ def run_demo(
         seed: of frames, questions, splits and controls.
         form: "chat" or "completion": what is served is what is certified.
         today: ISO date for the certificate; the clock's if left out.
+        must_say: stop where the model does not say the fact, since "in use" means little then.
         say: called with a line at each step.
         progress: show bars on standard error, if that is a terminal.
 
     Raises:
-        TooFew: the topic is too small to certify, or the model does not say the fact. BadInput, NotFound: fact or form.
+        Inconclusive: the model does not say the fact, or the topic is too small to certify (TooFew).
+        BadInput, NotFound: fact or form.
         CouldNotRun: the folder cannot be written.
     """
     start, today = time.monotonic(), today or date.today().isoformat()
     out = _folder(out)
     said = says(model, fact, topic)
     say(f"The model {said}.")
+    if must_say and not said.holds:
+        raise Inconclusive(f"{model.name} does not say {fact.id}: it {said}; choose a fact that it says")
     drawn = contexts(fact, topic, form=form, seed=seed)
     say(f"{drawn}")
     acts = fitting.capture_contexts(model, drawn.of("train"), horizon=HORIZON, progress=progress)
@@ -159,7 +165,7 @@ def run_demo(
         model, probe, drawn, horizon=HORIZON, made=today, rate=RATE, confidence=CONFIDENCE, progress=progress
     )
     monitor.save(out / "monitor", overwrite=True)
-    say(f"Certified: {monitor.threshold.sentence()}")
+    say(f"Certified: {monitor.threshold.sentence}")
     policy = Policy(*default_k_of_n(RATE))
     with Journal(out / "trips.sqlite") as journal:
         watched = _shadow(model, monitor, drawn, policy, journal)
@@ -174,9 +180,23 @@ def run_demo(
     held = not _opened(histories["benign requests only"]) and not _opened(
         [request for request in histories["live, enforced"] if request.kind != "use"]
     )
-    say(f"The breaker {'tripped' if tripped else 'did not trip'} on the fact and {'stayed shut' if held else 'opened'} without it.")
+    say(
+        f"The breaker {'tripped' if tripped else 'did not trip'} on the fact "
+        f"and {'stayed shut' if held else 'opened'} without it."
+    )
     demo = Demo(
-        model.name, fact, said, found, monitor, figures, policy, histories, held, tripped, out / "demo.html", time.monotonic() - start
+        model.name,
+        fact,
+        said,
+        found,
+        monitor,
+        figures,
+        policy,
+        histories,
+        held,
+        tripped,
+        out / "demo.html",
+        time.monotonic() - start,
     )
     write_demo_page(demo.page, _evidence(demo, watched, drawn, *_where(model, fact, topic)))
     return demo
@@ -188,7 +208,9 @@ def _folder(out: Path) -> Path:
         for name in ("trips.sqlite", "trips.sqlite-wal", "trips.sqlite-shm"):
             (out / name).unlink(missing_ok=True)
     except OSError as error:
-        raise CouldNotRun(f"cannot write into {out}: {error.strerror or error}; give another folder with --out") from error
+        raise CouldNotRun(
+            f"cannot write into {out}: {error.strerror or error}; give another folder with --out"
+        ) from error
     return out
 
 
@@ -207,7 +229,9 @@ def _measure(watched: list[Watched], drawn: Contexts, today: str) -> dict[str, F
 
 
 def _replays(policy: Policy, watched: list[Watched]) -> dict[str, tuple[Request, ...]]:
-    benign = [(item.context.kind, item.verdict) for kind in BENIGN_KINDS for item in watched if item.context.kind == kind]
+    benign = [
+        (item.context.kind, item.verdict) for kind in BENIGN_KINDS for item in watched if item.context.kind == kind
+    ]
     # Benign kinds in turn, as traffic would bring them, not one kind after the other.
     size = len(benign) // len(BENIGN_KINDS)
     mixed = [benign[kind * size + i] for i in range(size) for kind in range(len(BENIGN_KINDS))]
@@ -218,7 +242,9 @@ def _replays(policy: Policy, watched: list[Watched]) -> dict[str, tuple[Request,
     }
 
 
-def _live(model: LanguageModel, monitor: Monitor, drawn: Contexts, policy: Policy, journal: Journal) -> tuple[Request, ...]:
+def _live(
+    model: LanguageModel, monitor: Monitor, drawn: Contexts, policy: Policy, journal: Journal
+) -> tuple[Request, ...]:
     """Enforce the breaker: some benign requests, then uses until it is open and one more is refused."""
     moves: list[Transition] = []
     breaker = Breaker(policy, journal=journal, name="live", record=moves.append)
@@ -228,7 +254,9 @@ def _live(model: LanguageModel, monitor: Monitor, drawn: Contexts, policy: Polic
         for i, item in enumerate([*benign, *drawn.of("test", "use")[: 2 * policy.n]]):
             moves.clear()
             try:
-                outcome = guarded.generate([item.prompt], max_new_tokens=HORIZON, request_id=f"live-{i}").verdicts[0].outcome
+                outcome = (
+                    guarded.generate([item.prompt], max_new_tokens=HORIZON, request_id=f"live-{i}").verdicts[0].outcome
+                )
             except BreakerOpen:
                 outcome = None
             after = breaker.snapshot
@@ -245,7 +273,9 @@ def _opened(requests: Any) -> bool:
 def _where(model: LanguageModel, fact: Fact, topic: Topic) -> tuple[Any, str]:
     try:
         patching = patch(as_bridge(model), fact_pair(fact, topic, model))
-    except BadInput as error:  # some facts have no partner of the same length: said on the page, and no figure is claimed
+    except (
+        BadInput
+    ) as error:  # some facts have no partner of the same length: said on the page, and no figure is claimed
         return None, f"Not measured: {error}"
     return circuit_plots.patching_heatmap(patching), patching.sentence
 
@@ -262,7 +292,9 @@ def _sentence(fact: Fact, figures: dict[str, Figures]) -> str:
     ahead = [name for name in names if figures[name].recall.value >= figures["probe"].recall.value]
     probe = f"The probe caught {caught('probe')}"
     if not ahead:
-        rest = "; ".join(f"{words} {round(figures[n].recall.value * figures[n].recall.n)}" for n, words in names.items())
+        rest = "; ".join(
+            f"{words} {round(figures[n].recall.value * figures[n].recall.n)}" for n, words in names.items()
+        )
         return f"{probe}; {rest}."
     first = " and ".join(f"{names[name]} caught {caught(name)}" for name in ahead)
     return f"The probe does not win here: {first}. {probe}."
@@ -317,6 +349,13 @@ def _strips(watched: list[Watched]) -> list[tuple[str, Any, Any]]:
     uses = sorted((item for item in watched if item.context.kind == "use"), key=lambda item: -item.stream.maximum)
     benign = sorted((item for item in watched if item.context.kind != "use"), key=lambda item: -item.stream.maximum)
     spelling = [item for item in uses if item.verdict.alarmed and item.spelled is not None]
-    chosen = [(spelling or uses)[0], benign[0], uses[-1], *(next(i for i in benign if i.context.kind == k) for k in BENIGN_KINDS)]
+    chosen = [
+        (spelling or uses)[0],
+        benign[0],
+        uses[-1],
+        *(next(i for i in benign if i.context.kind == k) for k in BENIGN_KINDS),
+    ]
     unique = list({id(item): item for item in chosen}.values())
-    return [(f"{item.context.kind.replace('_', ' ')}: {item.context.text}", item.stream, item.verdict) for item in unique]
+    return [
+        (f"{item.context.kind.replace('_', ' ')}: {item.context.text}", item.stream, item.verdict) for item in unique
+    ]

@@ -3,8 +3,8 @@
 1. Let the model answer the training prompts and keep what it held where it decided each token. Positive is the decision
    on the first token of an answer that needs the fact; negative is every decision of an answer that does not, so
    that the probe has met the tokens it will see when a whole response is watched.
-2. `sweep` over the layers on the decisions on first tokens alone, where uses and benign prompts are read at the same place: split by
-   frame, chosen on one part of the training frames, reported on another, beside controls.
+2. `sweep` over the layers on the decisions on first tokens alone, where uses and benign prompts are read at the same
+   place: split by frame, chosen on one part of the training frames, reported on another, beside controls.
 3. Refit at the chosen site on all training frames: logistic regression on standardised features.
 4. Record benign responses to the calibration prompts, and set the threshold that each benign kind keeps
    (`monitors.calibration`). Calibration frames were not seen in steps 1 to 3.
@@ -30,7 +30,8 @@ from probes.reading.sweep import Sweep, sweep
 __all__ = ["STREAM_C", "capture_contexts", "certify", "fit_probe", "record_contexts"]
 
 STREAM_C = 1.0
-"""Inverse penalty of the refit. Chosen on France (seed 0) among .01, 1, 10 and 100: weaker penalties overfit 60 frames, and
+"""Inverse penalty of the refit. Chosen on France (seed 0) among .01, 1, 10 and 100: weaker penalties overfit 60
+frames, and
 .01 leaves benign tokens of the same subject too close."""
 
 EVERY = 3
@@ -38,7 +39,12 @@ EVERY = 3
 
 
 def capture_contexts(
-    model: LanguageModel, contexts: Sequence[Context], *, sites: Any = "resid_post.*", horizon: int, progress: bool = False
+    model: LanguageModel,
+    contexts: Sequence[Context],
+    *,
+    sites: Any = "resid_post.*",
+    horizon: int,
+    progress: bool = False,
 ) -> Activations:
     """Return what the model held where it decided its answers: of `use` the first decision, of the rest all along.
 
@@ -68,7 +74,12 @@ def capture_contexts(
 
 
 def fit_probe(
-    acts: Activations, *, concept: str, estimators: Sequence[str] = ("logistic", "lda"), seed: int = 0, progress: bool = False
+    acts: Activations,
+    *,
+    concept: str,
+    estimators: Sequence[str] = ("logistic", "lda"),
+    seed: int = 0,
+    progress: bool = False,
 ) -> tuple[Sweep, LinearProbe]:
     """Choose a layer by `sweep`, then refit there on all of the frames.
 

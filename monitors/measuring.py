@@ -1,12 +1,13 @@
 """Measure a monitor on responses it never saw, beside what a keyword or a bag of words would have done.
 
-Every figure counts responses, one a frame and kind, with a Clopper-Pearson interval. All detectors get the same prompts, the same
-responses and, where they have a threshold, the same certificate on the same calibration frames: equal false alarms by promise.
+Every figure counts responses, one a frame and kind, with a Clopper-Pearson interval. All detectors get the same
+prompts, the same responses and, where they have a threshold, the same certificate on the same calibration frames:
+equal false alarms by promise.
 
 - `probe`: the monitor itself.
 - `keyword`: alarms when the response has spelled out the object. What a text filter behind the model does.
-- `bag_of_words`: logistic regression on the words of the prompt, fitted on the training frames. What a text filter in front of the
-  model does.
+- `bag_of_words`: logistic regression on the words of the prompt, fitted on the training frames. What a text filter in
+  front of the model does.
 """
 
 import re
@@ -112,7 +113,7 @@ def spelled_at(tokens: Sequence[str], object: str) -> int | None:
 
 
 def probe_figures(watched: Sequence[Watched]) -> Figures:
-    """Return what the monitor did; a response that could not be judged counts as an alarm, as it does at the breaker."""
+    """Return what the monitor did; a response that could not be judged is an alarm, as it is at the breaker."""
     return _figures(watched, [(item.verdict.token or 1) if item.verdict.alarmed else None for item in watched])
 
 
@@ -121,7 +122,9 @@ def keyword_figures(watched: Sequence[Watched]) -> Figures:
     return _figures(watched, [None if item.spelled is None else item.spelled + 1 for item in watched])
 
 
-def bag_of_words_figures(watched: Sequence[Watched], contexts: Contexts, *, rate: float, confidence: float, made: str) -> Figures:
+def bag_of_words_figures(
+    watched: Sequence[Watched], contexts: Contexts, *, rate: float, confidence: float, made: str
+) -> Figures:
     """Return what a bag of words on the prompt would have done, certified as the monitor is."""
     train = contexts.of("train")
     score = fit_bag_of_words([item.text for item in train], [item.kind == "use" for item in train])
@@ -146,7 +149,11 @@ def _figures(watched: Sequence[Watched], alarms: Sequence[int | None]) -> Figure
     return Figures(
         recall=_share([at for _, at in uses]),
         false_alarms=_share([at for item, at in pairs if item.context.kind != "use"]),
-        by_kind={kind: _share([at for item, at in pairs if item.context.kind == kind]) for kind in CONTEXT_KINDS if kind in kinds},
+        by_kind={
+            kind: _share([at for item, at in pairs if item.context.kind == kind])
+            for kind in CONTEXT_KINDS
+            if kind in kinds
+        },
         by_question={text: _share([at for item, at in uses if item.context.question == text]) for text in questions},
         tokens_to_alarm=quantile(released, 0.5) if released else None,
         before_spelled_out=proportion(sum(at is not None and at <= last for last, at in spelled), len(spelled))

@@ -1,7 +1,9 @@
-"""Monitor: probes, what is done with their scores, and the threshold that says alarm; one frozen thing, saved as one folder.
+"""Monitor: probes, what is done with their scores, and the threshold that says alarm; one frozen thing, saved as one
+folder.
 
-The score of a token is the largest over the probes, the statistic of a response the running maximum of its tokens' scores, and
-the alarm is that statistic strictly above the threshold. The certified rate is the Monitor's: the probability that it alarms on one benign response.
+The score of a token is the largest over the probes, the statistic of a response the running maximum of its tokens'
+scores, and the alarm is that statistic strictly above the threshold. The certified rate is the Monitor's: the
+probability that it alarms on one benign response.
 """
 
 from collections.abc import Collection
@@ -88,7 +90,9 @@ class Monitor:
         body = require(artifact.manifest, {"concept": str, "scope": str, "threshold": dict, "probes": list})
         names = [f"weight.{i}" for i in range(len(body["probes"]))]
         if set(artifact.tensors) != set(names):
-            raise ArtifactError(f"{folder}: its tensors are {sorted(artifact.tensors)}, not one weight for each of its probes")
+            raise ArtifactError(
+                f"{folder}: its tensors are {sorted(artifact.tensors)}, not one weight for each of its probes"
+            )
         try:
             probes = tuple(
                 LinearProbe.from_body(entry, artifact.tensors[name], where=str(folder))

@@ -1,7 +1,9 @@
-"""Floor 1, READ: open a language model, read its activations, fit probes, and say what a score would be without knowledge.
+"""Floor 1, READ: open a language model, read its activations, fit probes, and say what a score would be without
+knowledge.
 
-In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, knowing/, look, strips,
-plots, page, cli. A wing imports only wings listed before it, and inside a wing a file only files listed before it.
+In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, knowing/,
+look, strips, plots, page, cli. A wing imports only wings listed before it, and inside a wing a file only files listed
+before it.
 """
 
 import lazy_loader
@@ -12,7 +14,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "activations.capture": ["Activations", "capture", "concatenate"],
         "activations.responses": ["capture_responses"],
-        "errors": ["ArtifactError", "BadInput", "BeliefError", "CouldNotRun", "Mismatch", "NotFound", "TooFew"],
+        "errors": [
+            "ArtifactError",
+            "BadInput",
+            "BeliefError",
+            "CouldNotRun",
+            "Inconclusive",
+            "Mismatch",
+            "NotFound",
+            "TooFew",
+        ],
         "facts.contexts": ["Context", "Contexts", "contexts"],
         "facts.facts": ["Fact", "Statement", "Topic", "load_topic", "topics"],
         "model.hooks": ["edits", "taps"],

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-
 __all__ = ["facts", "fetch", "show"]
 
 console = Console(highlight=False, soft_wrap=True)
@@ -39,7 +38,7 @@ def facts(
     loaded = [load_topic(name) for name in ([source] if source else topics())]
     rows = [{"topic": t.name, "relation": t.relation.name, "facts": len(t.facts), "licence": t.licence} for t in loaded]
     if as_json:
-        print(json.dumps(rows))
+        typer.echo(json.dumps(rows))
         return
     for row in rows:
         console.print(f"{row['topic']:<14}{row['relation']:<12}{row['facts']:>6} facts  {row['licence']}")
@@ -51,9 +50,7 @@ def show(folder: Annotated[Path, typer.Argument(help="A saved artifact.")], as_j
 
     artifact = read_artifact(folder)
     if as_json:
-        print(json.dumps({"kind": artifact.kind, "made_by": artifact.made_by, **dict(artifact.manifest)}))
+        typer.echo(json.dumps({"kind": artifact.kind, "made_by": artifact.made_by, **dict(artifact.manifest)}))
         return
     console.print(f"{artifact.kind}, made by {artifact.made_by}")
     console.print_json(json.dumps(dict(artifact.manifest)))
-
-

@@ -1,13 +1,23 @@
 """The few exceptions of this project, each with the exit code of the command line.
 
-A message has three parts: what was given, what is allowed, what to do. Exit codes: 0 passed, 1 a check failed, 2 bad usage,
-3 could not run, 4 inconclusive, 5 nothing was checked.
+A message has three parts: what was given, what is allowed, what to do. Exit codes: 0 passed, 1 a check failed, 2 bad
+usage, 3 could not run, 4 inconclusive, 5 nothing was checked.
 """
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["ArtifactError", "BadInput", "BeliefError", "CouldNotRun", "Mismatch", "NotFound", "TooFew", "nearest"]
+__all__ = [
+    "ArtifactError",
+    "BadInput",
+    "BeliefError",
+    "CouldNotRun",
+    "Inconclusive",
+    "Mismatch",
+    "NotFound",
+    "TooFew",
+    "nearest",
+]
 
 
 class BeliefError(Exception):
@@ -55,15 +65,19 @@ class Mismatch(BeliefError, ValueError):
         self.parts = tuple(parts)
 
 
-class TooFew(BeliefError, ValueError):
+class Inconclusive(BeliefError):
+    """The question was sound and everything ran, but it cannot be answered here."""
+
+    exit_code = 4
+
+
+class TooFew(Inconclusive, ValueError):
     """There is too little data to support the claim that was asked for.
 
     Args:
         message: the whole sentence.
         needed: how many would do.
     """
-
-    exit_code = 4
 
     def __init__(self, message: str, needed: int):
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Install the built wheel into an empty environment and check what it brings: exactly the three packages, whole and importable."""
+"""Install the built wheel into an empty environment and check what it brings: three packages, whole, and no more."""
 
 import subprocess
 import sys
@@ -30,8 +30,14 @@ def main(folder: str) -> None:
         python = Path(temporary) / "bin" / "python"
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*install, "-c", root / "constraints.txt", wheel], check=True, cwd=temporary)
-        subprocess.run([python, "-c", "import probes, circuits, monitors; probes.load_topic('capitals')"], check=True, cwd=temporary)
-        subprocess.run([Path(temporary) / "bin" / "belief", "facts"], check=True, cwd=temporary, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [python, "-c", "import probes, circuits, monitors; probes.load_topic('capitals')"],
+            check=True,
+            cwd=temporary,
+        )
+        subprocess.run(
+            [Path(temporary) / "bin" / "belief", "facts"], check=True, cwd=temporary, stdout=subprocess.DEVNULL
+        )
     print(f"{wheel.name}: {len(names)} files, top level {sorted(top)}, installs and runs in an empty environment")
 
 

@@ -16,7 +16,30 @@ from probes.model import embedded
 torch.set_num_threads(2)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-WORDS = "the a of is in not capital France Spain Italy Paris Madrid Rome what which city cheese river say me now please".split()
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "is",
+    "in",
+    "not",
+    "capital",
+    "France",
+    "Spain",
+    "Italy",
+    "Paris",
+    "Madrid",
+    "Rome",
+    "what",
+    "which",
+    "city",
+    "cheese",
+    "river",
+    "say",
+    "me",
+    "now",
+    "please",
+]
 WORDS += [f"word{i}" for i in range(58 - len(WORDS))]  # with the special tokens, as many as the tiny models put out
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<user> ' if m['role'] == 'user' else '<system> ' }}{{ m['content'] }} {% endfor %}"
@@ -97,5 +120,3 @@ def hooks_of():
         return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in module.modules())
 
     return count
-
-

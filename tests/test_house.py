@@ -1,7 +1,7 @@
 """The house: imports only go down.
 
-The floors are monitors -> circuits -> probes. Within a floor a wing or file imports only those listed before it in the docstring of
-its package ("In reading order: ..."), and the listing is complete.
+The floors are monitors -> circuits -> probes. Within a floor a wing or file imports only those listed before it in
+the docstring of its package ("In reading order: ..."), and the listing is complete.
 """
 
 import ast
@@ -59,7 +59,9 @@ def test_a_file_imports_only_what_is_listed_before_it(path):
         if 0 < shared < len(here) and shared < len(parts):
             order = reading_order(ROOT.joinpath(*here[:shared]))
             if parts[shared] in order:  # else it is a name that the package itself exports
-                assert order.index(parts[shared]) < order.index(here[shared]), f"{name_of(path)} imports {'.'.join(parts)}"
+                assert order.index(parts[shared]) < order.index(here[shared]), (
+                    f"{name_of(path)} imports {'.'.join(parts)}"
+                )
 
 
 def test_the_public_names_resolve_and_are_pinned():
@@ -70,12 +72,16 @@ def test_the_public_names_resolve_and_are_pinned():
     for floor in (probes, circuits, monitors):
         for name in floor.__all__:
             assert getattr(floor, name) is not None
-    assert {"load_model", "load_topic", "capture", "sweep", "controls", "read", "LinearProbe", "taps"} <= set(probes.__all__)
+    assert {"load_model", "load_topic", "capture", "sweep", "controls", "read", "LinearProbe", "taps"} <= set(
+        probes.__all__
+    )
     assert {"Breaker", "BreakerOpen", "Journal", "Monitor", "Policy", "guard"} <= set(monitors.__all__)
     assert {"patch", "Pair"} <= set(circuits.__all__)
 
 
-@pytest.mark.parametrize("module", ["probes", "circuits", "monitors", "monitors.cli", "monitors.breaker.journal", "probes.facts.contexts"])
+@pytest.mark.parametrize(
+    "module", ["probes", "circuits", "monitors", "monitors.cli", "monitors.breaker.journal", "probes.facts.contexts"]
+)
 def test_what_must_be_light_brings_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

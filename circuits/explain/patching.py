@@ -5,14 +5,15 @@
 3. For every layer and position run the corrupted prompt again with the clean activation put in there, and there alone:
    `effect[layer, position] = (LD_patched - LD_corrupted) / (LD_clean - LD_corrupted)`.
 
-Clean goes into corrupted: "denoising". It shows what is enough to bring the answer back, not what the model cannot do without. The
-positions of a layer are the rows of a batch, so n_layers forward passes do the whole table. A position whose activation is the same in
-both runs, bit for bit, is not run: its effect is 0.
+Clean goes into corrupted: "denoising". It shows what is enough to bring the answer back, not what the model cannot do
+without. The positions of a layer are the rows of a batch, so n_layers forward passes do the whole table. A position
+whose activation is the same in both runs, bit for bit, is not run: its effect is 0.
 
-Sources: Meng et al. 2022 (arXiv:2202.05262, section 2.1, "causal tracing"); Zhang & Nanda 2023 (arXiv:2309.16042); Heimersheim & Nanda
-2024 (arXiv:2404.15255), on denoising against noising.
-Limits: one position at a time, so what is spread over several shows in none of them fully; what is there twice shows twice. An effect may
-lie outside 0 to 1.
+Sources: Meng et al. 2022 (arXiv:2202.05262, section 2.1, "causal tracing"), who corrupt by noise; Zhang & Nanda 2023
+(arXiv:2309.16042), on corrupting by another prompt and on the logit difference; Heimersheim & Nanda 2024
+(arXiv:2404.15255), on denoising against noising.
+Limits: one position at a time, so what is spread over several shows in none of them fully, and what is there twice
+shows twice. Another `wrong` gives another table. An effect may lie outside 0 to 1.
 """
 
 import copy
@@ -34,7 +35,7 @@ from probes.model.sites import SITE_NAMES, Site
 __all__ = ["Patching", "as_bridge", "patch"]
 
 LEAST_SEPARATION = 0.1
-"""Logits by which clean and corrupted must differ: a tenth is 10 % in the odds. Below it the effect is rounding divided by nothing."""
+"""Logits by which clean and corrupted must differ: a tenth is 10 % in the odds. Rounding divided by less is noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +59,12 @@ class Patching:
 
     def __repr__(self) -> str:
         layers, positions = self.effect.shape
-        return f"Patching({self.site}, {layers} layers x {positions} positions, LD clean {self.clean:.2f}, corrupted {self.corrupted:.2f})"
+        differences = f"LD clean {self.clean:.2f}, corrupted {self.corrupted:.2f}"
+        return f"Patching({self.site}, {layers} layers x {positions} positions, {differences})"
 
     @property
     def holders(self) -> tuple[tuple[int, int], ...]:
-        """Where the effect is largest, from the first layer up: `(position, last layer of it)`, a new entry at each move."""
+        """Where the effect is largest, from layer 0 up: `(position, last layer of it)`, a new entry at each move."""
         best = self.effect.argmax(dim=1).tolist()
         runs = [(position, len(list(run))) for position, run in groupby(best)]
         return tuple((position, sum(n for _, n in runs[: i + 1]) - 1) for i, (position, _) in enumerate(runs))
@@ -71,11 +73,15 @@ class Patching:
     def sentence(self) -> str:
         """What the table says, where it can be said in a sentence; empty otherwise.
 
-        It can where the residual stream was patched, the largest effect moves no more than twice on its way up, and each position
-        that holds it brings back half of the difference or more in some layer.
+        It can where the residual stream was patched, the largest effect moves no more than twice on its way up, and
+        each position that holds it brings back half of the difference or more in some layer.
         """
         stays = self.holders
-        strong = all(float(self.effect[: last + 1, position].max()) >= 0.5 for position, last in stays)
+        starts = [0, *(last + 1 for _, last in stays)]
+        strong = all(
+            float(self.effect[start : last + 1, position].max()) >= 0.5
+            for start, (position, last) in zip(starts, stays, strict=False)
+        )
         if not self.site.startswith("resid_") or len(stays) > 3 or not strong:
             return ""
         parts = [f"{self._name(position)} until layer {last}" for position, last in stays[:-1]]
@@ -87,7 +93,7 @@ class Patching:
             return "at the last token"
         token, count = self.tokens[position], self.tokens.count(self.tokens[position])
         which = f" ({self.tokens[: position + 1].count(token)} of {count})" if count > 1 else ""
-        return f"on ‘{token.strip()}’{which}"
+        return f"on ‘{token.strip() or '␣'}’{which}"
 
 
 @torch.no_grad()
@@ -108,8 +114,8 @@ def patch(
 
     Raises:
         NotFound: no such hook point. CouldNotRun: the hooks did not fire.
-        BadInput: the pair does not fit the model (see `Pair.tokens`) or is not told apart by it, a logit is not finite, or the hook
-            point is not defined in this architecture.
+        BadInput: the pair does not fit the model (see `Pair.tokens`) or is not told apart by it, a logit is not finite,
+            or the hook point is not defined in this architecture.
 
     Source: Meng et al. 2022, section 2.1; Zhang & Nanda 2023, section 2.1.
     """
@@ -121,21 +127,24 @@ def patch(
     held, clean, corrupted = _both_runs(model, ids, site)
     if not abs(clean - corrupted) >= LEAST_SEPARATION:
         raise BadInput(
-            f"{model.name} does not tell the prompts apart: logit({pair.answer!r}) - logit({pair.wrong!r}) is {clean:.3g} after "
-            f"{pair.clean!r} and {corrupted:.3g} after {pair.corrupted!r}; take a pair whose answers the model knows"
+            f"{model.name} does not tell the prompts apart: logit({pair.answer!r}) - logit({pair.wrong!r}) is "
+            f"{clean:.3g} after {pair.clean!r} and {corrupted:.3g} after {pair.corrupted!r}; take facts that it knows"
         )
     effect = torch.zeros(model.n_layers, len(ids.clean))
-    for layer, (where, (clean_one, differing)) in enumerate(tqdm(held.items(), "patching", unit="layer", disable=None if progress else True)):
+    for where in tqdm(held, desc="patching", unit="layer", disable=None if progress else True):
+        activation, differing = held[where]
         for positions in differing.split(batch_size) if len(differing) else ():
-            with edits(model, {where: _put(clean_one, positions)}):
+            with edits(model, {where: _put(activation, positions)}):
                 patched = _difference(last_logits(model, [ids.corrupted] * len(positions)), ids)
-            effect[layer, positions.cpu()] = (patched.cpu() - corrupted) / (clean - corrupted)
+            effect[where.layer, positions.cpu()] = (patched.cpu() - corrupted) / (clean - corrupted)
     tokens, corrupted_tokens = (tuple(model.tokenizer.decode([i]) for i in row) for row in (ids.clean, ids.corrupted))
     return Patching(effect, tokens, corrupted_tokens, clean, corrupted, site, pair)
 
 
-def _both_runs(model: LanguageModel, ids: PairTokens, site: str) -> tuple[Mapping[Site, tuple[Tensor, Tensor]], float, float]:
-    """Return for each site in forward order the clean activation and where it differs, and the LD of the clean and the corrupted run."""
+def _both_runs(
+    model: LanguageModel, ids: PairTokens, site: str
+) -> tuple[Mapping[Site, tuple[Tensor, Tensor]], float, float]:
+    """Return by site the clean activation and the positions where it differs; then both logit differences."""
     held: dict[Site, tuple[Tensor, Tensor]] = {}
 
     def keep(where: Site, tensor: Tensor) -> None:
@@ -145,7 +154,9 @@ def _both_runs(model: LanguageModel, ids: PairTokens, site: str) -> tuple[Mappin
     with taps(model, sites, keep):
         clean, corrupted = _difference(last_logits(model, [ids.clean, ids.corrupted]), ids).tolist()
     if missing := [where for where in sites if where not in held]:
-        raise CouldNotRun(f"the hook at {missing[0]} did not fire: the model was compiled or its modules replaced; load it afresh")
+        raise CouldNotRun(
+            f"the hook at {missing[0]} did not fire: the model was compiled or its modules replaced; load it afresh"
+        )
     return held, clean, corrupted
 
 
@@ -168,9 +179,9 @@ def _put(activation: Float[Tensor, "position d_model"], positions: Tensor) -> Ed
 def as_bridge(model: LanguageModel) -> LanguageModel:
     """Return the same model on a TransformerLens bridge; the one given stays as it is.
 
-    The bridge gets a copy of the weights (TransformerLens replaces modules inside what it wraps), on the same device and in the same dtype,
-    without the hooks that others have attached. The result keeps the tokenizer of the model given: a bridge's own may put a token
-    in front of every text. The bridge itself is its `.bridge`.
+    The bridge gets a copy of the weights (TransformerLens replaces modules inside what it wraps), on the same device
+    and in the same dtype, without the hooks that others have attached. The result keeps the tokenizer of the model
+    given, since a bridge's own may put a token in front of every text. The bridge itself is its `.bridge`.
 
     Raises:
         CouldNotRun: TransformerLens does not know the architecture.
@@ -180,7 +191,7 @@ def as_bridge(model: LanguageModel) -> LanguageModel:
     from transformer_lens.model_bridge import TransformerBridge
 
     tokenizer = copy.deepcopy(model.tokenizer)
-    # As if it were loaded so already: else TransformerLens loads it again by its name, from the hub where it came from there.
+    # As if it were loaded so already: else TransformerLens loads it a second time by its name, perhaps from the hub.
     tokenizer.init_kwargs = {"name_or_path": "", **tokenizer.init_kwargs, "add_bos_token": True}
     try:
         bridge = TransformerBridge.boot_transformers(
@@ -188,12 +199,12 @@ def as_bridge(model: LanguageModel) -> LanguageModel:
         )
     except (ValueError, RuntimeError) as error:
         kind, reason = type(model.module).__name__, " ".join(str(error).split())[:200]
-        raise CouldNotRun(f"TransformerLens cannot take a {kind}: {reason}; `patch` works on the plain model, too") from error
+        raise CouldNotRun(f"TransformerLens cannot take a {kind}: {reason}; patch the plain model instead") from error
     return replace(load_model(bridge), tokenizer=model.tokenizer, name=f"{model.name} on a TransformerLens bridge")
 
 
 def _copy(module: nn.Module) -> nn.Module:
-    """Return a deep copy without other people's hooks, which would be called for the copy, too; transformers' own come along."""
+    """Return a deep copy without other people's hooks, which the copy would call, too; transformers' own come along."""
     memo: dict[int, object] = {}
     for part in module.modules():
         for hooks in (part._forward_hooks, part._forward_pre_hooks):

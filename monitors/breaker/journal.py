@@ -20,6 +20,7 @@ are: put no prompt in them.
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -215,6 +216,17 @@ class Journal:
             raise BadInput(f"{self.path} does not exist; give the path of a journal")
 
     def _connect(self) -> None:
+        deadline_s = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self._open()
+            except sqlite3.OperationalError as error:
+                # SQLite waits for other writers by itself, but not while another process gives a new file its log.
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.01)
+
+    def _open(self) -> None:
         mode = "ro" if self.read_only else "rwc"
         uri = f"file:{quote(str(self.path))}?mode={mode}"
         connection = sqlite3.connect(

@@ -3,7 +3,8 @@
     with guard(model, monitor, breaker=breaker) as guarded:
         reply = guarded.generate(["What is the capital of France?"], max_new_tokens=40)
 
-Attaching and requesting are two lifetimes: the hooks go on once, and every `generate` is a request with a recording of its own. One request is:
+Attaching and requesting are two lifetimes: the hooks go on once, and every `generate` is a request with a recording
+    of its own. One request is:
 
 1. ask the breaker whether it may start at all;
 2. generate; a row whose score crosses stops at that token;
@@ -36,7 +37,7 @@ NOT_YET = (
     "num_beams", "num_return_sequences", "assistant_model", "prompt_lookup_num_tokens",
     "streamer", "stopping_criteria", "stop_strings", "generation_config",
 )  # fmt: skip
-"""Ways to generate in which one forward pass does not decide one token of one row; refused rather than scored wrongly."""
+"""Ways to generate in which one forward pass may not decide one token of one row; refused, not scored wrongly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,9 @@ class Reply:
 class Guarded:
     """A model under a monitor; made by `guard`."""
 
-    def __init__(self, model: LanguageModel, monitor: Monitor, recorder: Recorder, breaker: Breaker | None, on_alarm: str):
+    def __init__(
+        self, model: LanguageModel, monitor: Monitor, recorder: Recorder, breaker: Breaker | None, on_alarm: str
+    ):
         self.model = model
         self.monitor = monitor
         self.breaker = breaker
@@ -68,14 +71,21 @@ class Guarded:
 
     @torch.no_grad()
     def generate(
-        self, prompts: str | Sequence[str | Chat] | None = None, *, request_id: str = "", max_new_tokens: int = 40, **options: Any
+        self,
+        prompts: str | Sequence[str | Chat] | None = None,
+        *,
+        request_id: str = "",
+        max_new_tokens: int = 40,
+        **options: Any,
     ) -> Reply:
         """Generate under the monitor.
 
         Args:
-            prompts: a text, or a list of texts or chats; or leave it out and give `input_ids` and `attention_mask`, padded on the left.
+            prompts: a text, or a list of texts or chats; or leave it out and give `input_ids` and `attention_mask`,
+                padded on the left.
             request_id: written into verdicts and journal; rows of a batch get "/0", "/1", ... behind it.
-            max_new_tokens: the most tokens a response may have. Beyond the certificate's horizon a stream is uncertified, and its verdict says so.
+            max_new_tokens: the most tokens a response may have. Beyond the certificate's horizon a stream is
+                uncertified, and its verdict says so.
             options: those of transformers' `generate`; greedy unless `do_sample` is given.
 
         Raises:
@@ -97,13 +107,17 @@ class Guarded:
         reply = self._reply(sequences, batch["input_ids"].shape[1], recording, request_id, options)
         if self.breaker:
             for verdict, ids in zip(reply.verdicts, batch["input_ids"], strict=True):
-                self.breaker.record(verdict, permit, prompt=self.model.tokenizer.decode(ids) if verdict.alarmed else None)
+                self.breaker.record(
+                    verdict, permit, prompt=self.model.tokenizer.decode(ids) if verdict.alarmed else None
+                )
         return reply
 
     def _batch(self, prompts: Any, options: dict[str, Any]) -> dict[str, Tensor]:
         refused = [name for name in NOT_YET if options.get(name) not in (None, 1)]
         if refused:
-            raise BadInput(f"{', '.join(refused)} cannot be guarded: one forward pass must decide one token of each row; leave it out")
+            raise BadInput(
+                f"{', '.join(refused)} cannot be guarded: one pass must decide one token of each row; leave it out"
+            )
         if prompts is None:
             if "input_ids" not in options:
                 raise BadInput("nothing to generate from; give prompts, or input_ids and attention_mask")
@@ -114,7 +128,9 @@ class Guarded:
             return {"input_ids": ids, "attention_mask": mask}
         return self.model.inputs([prompts] if isinstance(prompts, str) else prompts)
 
-    def _reply(self, sequences: Tensor, start: int, recording: Recording, request_id: str, options: dict[str, Any]) -> Reply:
+    def _reply(
+        self, sequences: Tensor, start: int, recording: Recording, request_id: str, options: dict[str, Any]
+    ) -> Reply:
         released, texts, verdicts, streams = sequences.clone(), [], [], []
         for row, (ids, scores) in enumerate(zip(sequences[:, start:].tolist(), recording.scores(), strict=True)):
             length = self.model.response_length(ids, **options)

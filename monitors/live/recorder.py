@@ -8,8 +8,8 @@
 Nothing is copied to the host before the request ends: a step adds one product a site and a comparison on the model's
 device.
 
-Liveness: every accepted token needs a fresh activation from every site. If a site was silent, or more than one token was
-accepted at once, the recording is deaf from there on and every row stops: no verdict of such a row can be a pass.
+Liveness: every accepted token needs a fresh activation from every site. If a site was silent, or more than one token
+was accepted at once, the recording is deaf from there on and every row stops: no verdict of such a row can be a pass.
 """
 
 import math

@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,8 @@ class Activations:
     """The model that was read."""
 
     def __repr__(self) -> str:
-        return f"Activations({len(self.texts)} texts, {len(self.example)} rows, {len(self.values)} sites, tokens={self.tokens!r})"
+        counts = f"{len(self.texts)} texts, {len(self.example)} rows, {len(self.values)} sites"
+        return f"Activations({counts}, tokens={self.tokens!r})"
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -65,7 +67,9 @@ def concatenate(first: Activations, *others: Activations) -> Activations:
     every = (first, *others)
     for name in ("labels", "groups"):
         if len({getattr(acts, name) is None for acts in every}) > 1:
-            raise BadInput(f"some of these activations have {name} and others have none; give all of them {name}, or none")
+            raise BadInput(
+                f"some of these activations have {name} and others have none; give all of them {name}, or none"
+            )
     if any(acts.sites != first.sites or acts.fingerprint != first.fingerprint for acts in others):
         raise BadInput("these activations were read at different sites or from different models; read them alike")
     shifts = torch.tensor([0, *(len(acts.texts) for acts in every[:-1])]).cumsum(0)
@@ -165,7 +169,9 @@ def _unfold(texts: Sequence[Any], labels: Any, groups: Any) -> tuple[list[Any], 
 
 def _rule(tokens: str | int) -> str | int:
     if isinstance(tokens, bool) or not (isinstance(tokens, int) or tokens in TOKEN_RULES):
-        raise BadInput(f"tokens={tokens!r} is no token rule; give {', '.join(map(repr, TOKEN_RULES))} or an index such as -1")
+        raise BadInput(
+            f"tokens={tokens!r} is no token rule; give {', '.join(map(repr, TOKEN_RULES))} or an index such as -1"
+        )
     return -1 if tokens == "last" else tokens
 
 
@@ -202,7 +208,12 @@ def _choose(rule: str | int, lengths: list[int]) -> tuple[Tensor, Tensor | None,
 
 
 def _read(
-    model: LanguageModel, batch: dict[str, Tensor], sites: tuple[Site, ...], rows: Tensor, where: Tensor | None, lengths: Tensor
+    model: LanguageModel,
+    batch: dict[str, Tensor],
+    sites: tuple[Site, ...],
+    rows: Tensor,
+    where: Tensor | None,
+    lengths: Tensor,
 ) -> Float[Tensor, "site row d_model"]:
     picked: dict[Site, Tensor] = {}
     pick = _picker(rows, where, lengths, batch["attention_mask"])
@@ -212,11 +223,8 @@ def _read(
         if site == sites[-1]:
             raise _DeepEnough
 
-    with taps(model, sites, tap):
-        try:
-            model.body(**batch, use_cache=False)
-        except _DeepEnough:
-            pass
+    with taps(model, sites, tap), suppress(_DeepEnough):
+        model.body(**batch, use_cache=False)
     here = picked[sites[0]].device
     return torch.stack([picked[site].to(here) for site in sites]).float().cpu()
 
@@ -237,4 +245,6 @@ def _check_finite(values: Tensor, site: Site, rows: Tensor, batch: list[int]) ->
     finite = torch.isfinite(values).all(dim=-1)
     if not finite.all():
         first = batch[int(rows[int((~finite).nonzero()[0])])]
-        raise BadInput(f"text {first}: the activation at {site} is not finite; the model is broken there, or overflows in its dtype")
+        raise BadInput(
+            f"text {first}: the activation at {site} is not finite; the model is broken, or overflows in its dtype"
+        )

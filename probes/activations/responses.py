@@ -1,7 +1,8 @@
 """Activations of responses while they are generated: what the model held where it decided each token.
 
-Decision t (0-based) is the last position of the forward pass that produced token t of the response, so decision 0 is read at the last
-token of the prompt. A live monitor sees exactly these activations, and a probe for one is best fitted on them.
+Decision t (0-based) is the last position of the forward pass that produced token t of the response, so decision 0 is
+read at the last token of the prompt. A live monitor sees exactly these activations, and a probe for one is best
+fitted on them.
 """
 
 from collections.abc import Callable, Sequence
@@ -71,8 +72,8 @@ def capture_responses(
         options: those of transformers' `generate`; greedy unless `do_sample` is given.
 
     Returns:
-        Activations whose rows are decisions: `example` is the prompt, `position` the decision. Decisions after the end of a
-        response are left out.
+        Activations whose rows are decisions: `example` is the prompt, `position` the decision. Decisions after the
+        end of a response are left out.
 
     Raises:
         BadInput: no prompts, or a number below 1. NotFound: a site that the model does not have.

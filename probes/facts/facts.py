@@ -181,9 +181,9 @@ class Topic:
     def wrong_objects(self, *, seed: int = 0) -> tuple[str, ...]:
         """Return an object for each fact that is wrong for it.
 
-        They are a permutation of the topic's objects, in which facts swap in pairs (see `twins.py`). Where the relation is
-        closed, or where there is no permutation but every fact has distractors, one of the fact's own distractors is
-        drawn instead.
+        They are a permutation of the topic's objects, in which facts swap in pairs (see `twins.py`). Where the
+        relation is closed, or where there is no permutation but every fact has distractors, one of the fact's own
+        distractors is drawn instead.
 
         Raises:
             BadInput: neither is to be had.

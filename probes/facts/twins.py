@@ -1,15 +1,15 @@
 """Wrong answers for false statements: a permutation of the right ones, in cells as small as can be.
 
-Give each of n subjects one of the n objects so that none is right where it lands. Then every object is wrong as often as it is
-right, and the object alone says nothing about the label. That must hold in every part of a split, too: were "Paris" true in
-training and false in the test, a bag of words would score far below one half, and beating it would mean nothing. So facts swap
-objects in pairs (one cell of three where their number is odd), and a cell is never split:
+Give each of n subjects one of the n objects so that none is right where it lands. Then every object is wrong as often
+as it is right, and the object alone says nothing about the label. That must hold in every part of a split, too: were
+"Paris" true in training and false in the test, a bag of words would score far below one half, and beating it would
+mean nothing. So facts swap objects in pairs (one cell of three where their number is odd), and a cell is never split:
 
-1. put the facts in random order, facts of one object beside each other, and pair each with the one half a turn away: their objects
-   differ unless one object has more than half of the facts;
-2. where a subject with several right objects spoils every one of some draws, take any permutation without a fixed answer (a perfect
-   matching along augmenting paths; Kuhn, The Hungarian method for the assignment problem, Naval Research Logistics Quarterly 2, 1955);
-   its cells are its cycles.
+1. put the facts in random order, facts of one object beside each other, and pair each with the one half a turn away:
+   their objects differ unless one object has more than half of the facts;
+2. where a subject with several right objects spoils every one of some draws, take any permutation without a fixed
+   answer (a perfect matching along augmenting paths; Kuhn, The Hungarian method for the assignment problem, Naval
+   Research Logistics Quarterly 2, 1955); its cells are its cycles.
 
 Limits: step 2 takes seconds from some thousands of facts on, and its cells can be large.
 """
@@ -73,7 +73,7 @@ def cells(subjects: Sequence[str], permutation: Sequence[int]) -> tuple[int, ...
 
 
 def _swap(objects: Sequence[str], generator: random.Random) -> tuple[int, ...] | None:
-    """Draw swaps in pairs, and one cycle of three where the number is odd; objects may still be right where they land."""
+    """Draw swaps in pairs, and one cycle of three where the number is odd; some may still be right where they land."""
     order = list(range(len(objects)))
     generator.shuffle(order)
     partner = list(range(len(objects)))

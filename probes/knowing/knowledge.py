@@ -1,7 +1,7 @@
 """What a model says of a fact: where the object stands among all objects of the topic, as the end of the cloze prompt.
 
-For each object o of the topic, the log-probability of "The capital of France is o"; all share the prompt, so their order is
-the order of log p(o | prompt). Rank 1 means that the model says the fact.
+For each object o of the topic, the log-probability of "The capital of France is o"; all share the prompt, so their
+order is the order of log p(o | prompt). Rank 1 means that the model says the fact.
 
 Limits: sums of token log-probabilities favour short objects; saying is not believing or knowing.
 """
@@ -36,8 +36,8 @@ class Says:
 
     def __str__(self) -> str:
         if self.holds:
-            return f"says it: ranked 1 of {self.candidates}, {self.margin:.1f} nats ahead of the next"
-        return f"does not say it: ranked {self.rank} of {self.candidates}; it prefers {self.likeliest!r}"
+            return f"ranks it 1 of {self.candidates}, {self.margin:.1f} nats ahead of the next"
+        return f"ranks it {self.rank} of {self.candidates} and prefers {self.likeliest!r}"
 
 
 def says(model: LanguageModel, fact: Fact, topic: Topic) -> Says:
@@ -49,7 +49,9 @@ def says(model: LanguageModel, fact: Fact, topic: Topic) -> Says:
     others = fact.distractors or tuple(dict.fromkeys(other.object for other in topic.facts))
     candidates = [fact.object, *(text for text in others if text != fact.object)]
     if len(candidates) < 2:
-        raise TooFew(f"{fact.id} has no other object to compare with; give distractors, or a topic with more facts", needed=2)
+        raise TooFew(
+            f"{fact.id} has no other object to compare with; give distractors, or a topic with more facts", needed=2
+        )
     prompt = topic.cloze(fact)
     totals, _ = log_probability(model, [f"{prompt} {candidate}" for candidate in candidates], batch_size=32)
     best = int(totals.argmax())

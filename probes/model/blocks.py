@@ -1,10 +1,11 @@
 """Find the blocks of a decoder, and in each block the modules whose tensors are our sites; hook one of them.
 
-A block is found by its shape, not by the model's name: the one `ModuleList` that has as many members as the configuration has
-layers, each of them with an attention and an MLP. What a sublayer *writes* is its output, or the output of the norm behind it where
-there is one (Gemma 2 and 3). Whether that is right for this model is then measured, not believed:
-`resid_pre + attn_out + mlp_out = resid_post` must hold on a short forward pass, otherwise the inner sites are refused
-(post-norm architectures, scaled residuals). `resid_mid` is refused where attention and MLP run side by side.
+A block is found by its shape, not by the model's name: the one `ModuleList` that has as many members as the
+configuration has layers, each of them with an attention and an MLP. What a sublayer *writes* is its output, or the
+output of the norm behind it where there is one (Gemma 2 and 3). Whether that is right for this model is then
+measured, not believed: `resid_pre + attn_out + mlp_out = resid_post` must hold on a short forward pass, otherwise the
+inner sites are refused (post-norm architectures, scaled residuals). `resid_mid` is refused where attention and MLP
+run side by side.
 
 On a TransformerLens bridge the same places are its `HookPoint` modules.
 """
@@ -28,7 +29,9 @@ Change = Callable[[Tensor], Tensor | None]
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
 MLP_NAMES = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc2")
 NORM_BEHIND_MLP = "post_feedforward_layernorm"
-NORM_BEHIND_ATTENTION = "post_attention_layernorm"  # in Llama the same name is the norm BEFORE the MLP: only used beside the other
+NORM_BEHIND_ATTENTION = (
+    "post_attention_layernorm"  # in Llama the same name is the norm BEFORE the MLP: only used beside the other
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ class Block:
     def hook(self, name: str, change: Change) -> Callable[[], None]:
         """Attach one hook at one of `SITE_NAMES`, or none; return what takes it away again.
 
-        `resid_mid` is the block's input plus what attention wrote, so its hook sits on both; and an MLP that works on flattened rows
-        (OPT) is shown as `[batch, position, d_model]`, for which its hook needs the block's input too.
+        `resid_mid` is the block's input plus what attention wrote, so its hook sits on both; and an MLP that works on
+        flattened rows (OPT) is shown as `[batch, position, d_model]`, for which its hook needs the block's input too.
         """
         if name not in ("resid_mid", "mlp_out"):
             return getattr(self, name).hook(change).remove
@@ -130,11 +133,13 @@ def find_blocks(module: nn.Module, n_layers: int) -> tuple[Block, ...]:
     lists = {name: child for name, child in module.named_modules() if isinstance(child, nn.ModuleList)}
     fitting = {name: child for name, child in lists.items() if len(child) == n_layers and all(map(_is_block, child))}
     if len(fitting) != 1:
-        seen = ", ".join(f"{name} ({len(child)} x {type(child[0]).__name__})" for name, child in lists.items() if len(child))
+        seen = ", ".join(
+            f"{name} ({len(child)} x {type(child[0]).__name__})" for name, child in lists.items() if len(child)
+        )
         raise BadInput(
-            f"{type(module).__name__}: found {len(fitting)} lists of decoder blocks, need exactly one. Looked for a ModuleList "
-            f"of {n_layers} members (num_hidden_layers), each with an attention ({', '.join(ATTENTION_NAMES)}) and an MLP "
-            f"({', '.join(MLP_NAMES)}). Lists in this model: {seen or 'none'}"
+            f"{type(module).__name__}: found {len(fitting)} lists of decoder blocks, need exactly one. Looked for a "
+            f"ModuleList of {n_layers} members (num_hidden_layers), each with an attention "
+            f"({', '.join(ATTENTION_NAMES)}) and an MLP ({', '.join(MLP_NAMES)}). Lists in this model: {seen or 'none'}"
         )
     return tuple(_block(child) for child in next(iter(fitting.values())))
 
@@ -160,4 +165,3 @@ def _block(block: nn.Module) -> Block:
         mlp_out=Place(mlp, "output"),
         resid_post=Place(block, "output"),
     )
-

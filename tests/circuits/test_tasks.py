@@ -1,4 +1,6 @@
-"""Toy: "the capital of France is" and "the capital of Spain is" are five words each, so a pair; without "the" they are none."""
+"""Toy: "the capital of France is" and "the capital of Spain is" are five words each, so they make a pair; with "now"
+behind one of them they make none.
+"""
 
 import pytest
 import torch
@@ -25,17 +27,21 @@ def test_a_pair_in_tokens_lines_up_and_differs_where_the_subject_stands(build, t
 
 def test_prompts_of_different_length_are_refused_with_both_token_lists(build):
     longer = Pair("the capital of France is", "the capital of Spain is now", "Paris", "Madrid")
-    with pytest.raises(BadInput, match=r"5 tokens, \[the\|capital\|of\|France\|is\], .* 6, \[.*\|now\]; .* another subject"):
+    with pytest.raises(
+        BadInput, match=r"5 tokens, \[the\|capital\|of\|France\|is\], .* 6, \[.*\|now\]; .* another subject"
+    ):
         longer.tokens(build())
 
 
 def test_prompts_that_are_the_same_tokens_are_refused(build):
     with pytest.raises(BadInput, match="the same tokens"):
-        Pair("the capital of Narnia is", "the capital of Gondor is", "Paris", "Madrid").tokens(build())  # both <unk> here
+        Pair("the capital of Narnia is", "the capital of Gondor is", "Paris", "Madrid").tokens(
+            build()
+        )  # both <unk> here
 
 
 def test_answers_that_begin_with_one_token_are_refused(build):
-    with pytest.raises(BadInput, match=r"'Paris now' and 'Paris please' both begin with the token 'Paris'"):
+    with pytest.raises(BadInput, match=r"'Paris now' and 'Paris please' both begin with 'Paris'"):
         Pair("the capital of France is", "the capital of Spain is", "Paris now", "Paris please").tokens(build())
 
 
@@ -91,7 +97,13 @@ def rank_of(model, prompt, token):
 
 
 def test_the_other_fact_is_the_one_whose_object_the_model_ranks_best(build, tokenizer):
-    facts = topic("France|capital|Paris", "Spain|capital|Madrid", "Italy|capital|Rome", "city|capital|river", "cheese|capital|which")
+    facts = topic(
+        "France|capital|Paris",
+        "Spain|capital|Madrid",
+        "Italy|capital|Rome",
+        "city|capital|river",
+        "cheese|capital|which",
+    )
     chosen = set()
     for seed in range(6):
         model = build(seed=seed)
@@ -119,7 +131,11 @@ def test_the_first_of_the_topic_wins_among_equals(build):
 def test_a_fact_that_does_not_fit_is_passed_over(build):
     model = build()
     france = "France|capital|Paris"
-    unfit = ["the city|capital|Rome", "Spain|capital|Paris", "Italy|capital|Paris now"]  # length, same object, same first token
+    unfit = [
+        "the city|capital|Rome",
+        "Spain|capital|Paris",
+        "Italy|capital|Paris now",
+    ]  # length, same object, same first token
     pair = fact_pair(Fact.parse(france), topic(france, *unfit, "cheese|capital|river"), model)
     assert pair.wrong == "river"
     with pytest.raises(BadInput, match=r"nothing to set against 'France\|capital\|Paris': of 4 facts .* 5 tokens"):
@@ -138,7 +154,7 @@ def test_unknown_subjects_and_foreign_relations_are_refused(build):
     facts = topic("France|capital|Paris", "Spain|capital|Madrid")
     with pytest.raises(NotFound, match="did you mean 'Spain'"):
         fact_pair(facts.facts[0], facts, build(), other="Spian")
-    with pytest.raises(BadInput, match="not of the relation 'capital'"):
+    with pytest.raises(BadInput, match="not of relation 'capital'"):
         fact_pair(Fact.parse("iron|symbol|Fe"), facts, build())
 
 

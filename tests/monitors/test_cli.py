@@ -36,7 +36,10 @@ def tripped(tmp_path):
 
 
 def test_help_answers_within_a_second_and_without_torch():
-    code = "import sys, monitors.cli; sys.argv = ['belief', '--help']\ntry: monitors.cli.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, monitors.cli; sys.argv = ['belief', '--help']\n"
+        "try: monitors.cli.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for command in ("demo", "facts", "fetch", "show", "trips"):
         assert command in done.stdout
@@ -77,7 +80,13 @@ def test_every_mistake_is_one_line_with_its_exit_code(belief, arguments, code, s
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(BadInput("x"), 2), (CouldNotRun("x"), 3), (TooFew("x", 5), 4), (KeyboardInterrupt(), 130), (ZeroDivisionError("x"), 3)],
+    [
+        (BadInput("x"), 2),
+        (CouldNotRun("x"), 3),
+        (TooFew("x", 5), 4),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError("x"), 3),
+    ],
 )
 def test_what_is_raised_inside_a_command_becomes_its_exit_code(belief, monkeypatch, error, code):
     def fail():

@@ -87,7 +87,12 @@ def test_an_invalid_response_counts_as_an_alarm(seven):
 
 
 def test_nothing_alarmed_and_nothing_spelled_out_is_said_as_none():
-    quiet = [watched("use", None, ["No"]), watched("same_relation", None, ["No"]), watched("same_subject", None, ["No"]), watched("ordinary", None, ["No"])]
+    quiet = [
+        watched("use", None, ["No"]),
+        watched("same_relation", None, ["No"]),
+        watched("same_subject", None, ["No"]),
+        watched("ordinary", None, ["No"]),
+    ]
     figures = probe_figures(quiet)
     assert figures.tokens_to_alarm is None
     assert figures.before_spelled_out is None

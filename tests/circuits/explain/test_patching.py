@@ -1,6 +1,6 @@
-"""Toy: the prompts differ in "France" alone. What enters block 0 differs there alone, so putting the clean "France" into block 0 of the
-corrupted run IS the clean run (effect 1), and putting anything else in there changes nothing (effect 0). What leaves the last block at the
-last position is all that the logits are made of: effect 1 again.
+"""Toy: the prompts differ in "France" alone. What enters block 0 differs there alone, so putting the clean "France"
+into block 0 of the corrupted run IS the clean run (effect 1), and putting anything else in there changes nothing
+(effect 0). What leaves the last block at the last position is all that the logits are made of: effect 1 again.
 """
 
 import copy
@@ -13,10 +13,8 @@ from circuits.explain.patching import LEAST_SEPARATION, Patching, as_bridge, pat
 from circuits.tasks import Pair
 from probes.model.sites import SITE_NAMES
 
-# TransformerLens imports and boots without a warning on the tested versions; a filter would go here, narrow, with its reason.
-
 PAIR = Pair("the capital of France is", "the capital of Spain is", "Paris", "Madrid")
-FAR = Pair("Spain the capital of France is not the", "Spain the capital of Italy is in the", "Paris", "Rome")
+FAR = Pair("Spain the capital of France is not the", "Spain the capital of Italy is in the", "Madrid", "Rome")
 
 
 def blocks_of(module):
@@ -26,51 +24,56 @@ def blocks_of(module):
 
 def part_of(block, site):
     """The Hugging Face module that writes what a site names, by its own name."""
-    return {"attn_out": getattr(block, "self_attn", None) or getattr(block, "attn", None), "mlp_out": block.mlp}.get(site, block)
+    return {"attn_out": getattr(block, "self_attn", None) or getattr(block, "attn", None), "mlp_out": block.mlp}.get(
+        site, block
+    )
 
 
 def brute_force(model, pair, site, layers=None, positions=None):
     """Patch one activation at a time with plain torch hooks: no code of ours but the token ids."""
     module, ids = model.module, pair.tokens(model)
-    clean, corrupted = torch.tensor([ids.clean]), torch.tensor([ids.corrupted])
 
-    def difference(rows):
-        logits = module(input_ids=rows).logits[0, -1]
-        return float(logits[ids.answer] - logits[ids.wrong])
+    def run(rows, target=None, change=None):
+        """Return the logit difference, with `change` applied to what enters the target or leaves it."""
 
-    def one(layer, position):
-        target, kept = part_of(blocks_of(module)[layer], site), {}
-
-        def keep(_, args, kwargs, output=None):
-            tensor = (args[0] if args else kwargs["hidden_states"]) if site == "resid_pre" else output
-            kept["clean"] = (tensor[0] if isinstance(tensor, tuple) else tensor).clone()
-
-        def put_in(_, args, kwargs):
-            new = (args[0] if args else kwargs["hidden_states"]).clone()
-            new[:, position] = kept["clean"][:, position]
+        def before(_, args, kwargs):
+            new = change(args[0] if args else kwargs["hidden_states"])
             return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
 
-        def put_out(_, args, output):
-            new = (output[0] if isinstance(output, tuple) else output).clone()
-            new[:, position] = kept["clean"][:, position]
-            return (new, *output[1:]) if isinstance(output, tuple) else new
+        def after(_, args, output):
+            return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
-        if site == "resid_pre":
-            first = target.register_forward_pre_hook(keep, with_kwargs=True)
-        else:
-            first = target.register_forward_hook(keep, with_kwargs=True)
-        base = difference(clean)
-        first.remove()
-        ruined = difference(corrupted)
-        pre = site == "resid_pre"
-        second = target.register_forward_pre_hook(put_in, with_kwargs=True) if pre else target.register_forward_hook(put_out)
-        patched = difference(corrupted)
-        second.remove()
-        return (patched - ruined) / (base - ruined)
+        if target is not None:
+            pre = site == "resid_pre"
+            handle = (
+                target.register_forward_pre_hook(before, with_kwargs=True)
+                if pre
+                else target.register_forward_hook(after)
+            )
+        with torch.no_grad():
+            logits = module(input_ids=torch.tensor([rows])).logits[0, -1]
+        if target is not None:
+            handle.remove()
+        return float(logits[ids.answer] - logits[ids.wrong])
 
-    with torch.no_grad():
-        layers, positions = layers or range(model.n_layers), positions or range(len(ids.clean))
-        return torch.tensor([[one(layer, position) for position in positions] for layer in layers])
+    corrupted, effect = run(ids.corrupted), []
+    for layer in layers or range(model.n_layers):
+        target, kept = part_of(blocks_of(module)[layer], site), {}
+
+        def keep(tensor, kept=kept):
+            kept["clean"] = tensor.clone()
+            return tensor
+
+        clean = run(ids.clean, target, keep)
+        for position in positions or range(len(ids.clean)):
+
+            def put(tensor, kept=kept, position=position):
+                new = tensor.clone()
+                new[:, position] = kept["clean"][:, position]
+                return new
+
+            effect.append((run(ids.corrupted, target, put) - corrupted) / (clean - corrupted))
+    return torch.tensor(effect).view(-1, len(positions or ids.clean))
 
 
 def test_what_enters_block_0_is_the_clean_run_where_the_prompts_differ_and_nothing_elsewhere(tiny):
@@ -86,7 +89,9 @@ def test_what_leaves_the_last_block_is_the_clean_run_at_the_last_position_alone(
 
 
 def test_resid_post_of_a_block_is_resid_pre_of_the_next(tiny):
-    torch.testing.assert_close(patch(tiny, PAIR, "resid_post").effect[:-1], patch(tiny, PAIR).effect[1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        patch(tiny, PAIR, "resid_post").effect[:-1], patch(tiny, PAIR).effect[1:], rtol=0, atol=1e-5
+    )
 
 
 def test_all_differing_positions_at_once_are_the_clean_run(tiny):
@@ -94,7 +99,10 @@ def test_all_differing_positions_at_once_are_the_clean_run(tiny):
     ids = FAR.tokens(tiny)
     assert ids.differing == (4, 6)
     found, kept = patch(tiny, FAR), {}
-    with probes.taps(tiny, "resid_pre.0", lambda site, tensor: kept.__setitem__("clean", tensor.clone())), torch.no_grad():
+    with (
+        probes.taps(tiny, "resid_pre.0", lambda site, tensor: kept.__setitem__("clean", tensor.clone())),
+        torch.no_grad(),
+    ):
         clean = tiny.module(input_ids=torch.tensor([ids.clean])).logits[0, -1]
     with probes.edits(tiny, {"resid_pre.0": lambda tensor: kept["clean"]}), torch.no_grad():
         together = tiny.module(input_ids=torch.tensor([ids.corrupted])).logits[0, -1]
@@ -118,7 +126,9 @@ def test_resid_mid_equals_attn_out_and_resid_pre_patched_together_by_hand(tiny):
         block = blocks_of(tiny.module)[1]
         attention = part_of(block, "attn_out")
         stream = {}
-        yield block.register_forward_pre_hook(lambda _, args, kw: stream.update(x=args[0] if args else kw["hidden_states"]), with_kwargs=True)
+        yield block.register_forward_pre_hook(
+            lambda _, args, kw: stream.update(x=args[0] if args else kw["hidden_states"]), with_kwargs=True
+        )
         yield attention.register_forward_hook(lambda _, args, output: change(stream["x"], output))
 
     def keep(stream, output):
@@ -173,11 +183,13 @@ def test_the_result_says_what_it_is(tiny):
 def test_no_hook_stays_and_no_foreign_hook_goes(tiny, hooks_of, bridged):
     model = as_bridge(tiny) if bridged else tiny
     model.blocks[1].module.register_forward_hook(lambda *_: None)
+    first = patch(model, PAIR)  # in the first run transformers hangs hooks of its own on a bridge: those stay
     before = hooks_of(model.module)
-    patch(model, PAIR)
+    assert torch.equal(patch(model, PAIR).effect, first.effect)
     assert hooks_of(model.module) == before
-    with pytest.raises(probes.BadInput), torch.no_grad():
+    with torch.no_grad():
         model.module.get_output_embeddings().weight[5] = float("nan")
+    with pytest.raises(probes.BadInput, match="not finite"):
         patch(model, PAIR)
     assert hooks_of(model.module) == before
 
@@ -185,14 +197,18 @@ def test_no_hook_stays_and_no_foreign_hook_goes(tiny, hooks_of, bridged):
 def test_a_hook_that_does_not_fire_is_an_error_and_no_table_of_zeros(tiny, monkeypatch):
     bare = type(tiny.blocks[0].module).forward
     tiny.check(probes.Site("resid_pre", 0))
-    monkeypatch.setattr(type(tiny.blocks[0].module), "__call__", bare)  # `block.forward(...)` called directly skips every hook
+    monkeypatch.setattr(
+        type(tiny.blocks[0].module), "__call__", bare
+    )  # `block.forward(...)` called directly skips every hook
     with pytest.raises(probes.CouldNotRun, match="the hook at resid_pre.0 did not fire"):
         patch(tiny, PAIR)
 
 
 def test_a_model_that_does_not_tell_the_prompts_apart_is_refused(tiny):
     with torch.no_grad():
-        tiny.module.get_input_embeddings().weight[tiny.encode("Spain")] = tiny.module.get_input_embeddings().weight[tiny.encode("France")]
+        tiny.module.get_input_embeddings().weight[tiny.encode("Spain")] = tiny.module.get_input_embeddings().weight[
+            tiny.encode("France")
+        ]
     with pytest.raises(probes.BadInput, match=r"does not tell the prompts apart: logit\('Paris'\) - logit\('Madrid'\)"):
         patch(tiny, PAIR)
     assert LEAST_SEPARATION == 0.1
@@ -230,7 +246,10 @@ def test_the_sentence_names_where_the_effect_is_largest_and_until_which_layer():
     found = table([[0, 1.0, 0], [0, 0.9, 0.1], [0, 0.4, 0.6], [0, 0.0, 1.0]])
     assert found.holders == ((1, 1), (2, 3))
     assert found.sentence == "What tells Paris from Madrid sits on ‘France’ until layer 1, then at the last token"
-    assert table([[0, 0, 1.0], [0, 0, 1.0]]).sentence == "What tells Paris from Madrid sits at the last token in every layer"
+    assert (
+        table([[0, 0, 1.0], [0, 0, 1.0]]).sentence
+        == "What tells Paris from Madrid sits at the last token in every layer"
+    )
     twice = table([[1.0, 0, 0], [0, 0, 1.0]], tokens=(" the", " the", " is"))
     assert twice.sentence == "What tells Paris from Madrid sits on ‘the’ (1 of 2) until layer 0, then at the last token"
 
@@ -238,6 +257,7 @@ def test_the_sentence_names_where_the_effect_is_largest_and_until_which_layer():
 def test_there_is_no_sentence_where_the_table_has_no_such_story():
     assert table([[0, 1.0, 0], [0, 0, 1.0]], site="mlp_out").sentence == "", "a sublayer holds nothing, it adds"
     assert table([[0, 0.3, 0.1], [0, 0.1, 0.4]]).sentence == "", "nothing brings back half"
+    assert table([[0, 0.9, 0.8], [0, 0.1, 0.4]]).sentence == "", "nor does the last token while it holds the most"
     assert table([[0, 1.0, 0], [0, 0, 1.0], [0, 1.0, 0], [0, 0, 1.0]]).sentence == "", "it moves to and fro"
 
 
@@ -261,7 +281,7 @@ def test_a_bridge_is_made_of_a_copy_and_leaves_the_model_as_it_was(tiny, hooks_o
 
 
 def test_hidden_states_can_still_be_had_from_a_copy_of_a_model_that_gave_them_before(tiny):
-    """transformers hangs its own hooks on a model at the first such call, and marks the model: the copy needs both or neither."""
+    """At the first such call transformers hangs hooks on a model, and marks it: a copy needs both, or neither."""
     ids = torch.tensor([tiny.encode(PAIR.clean)])
     with torch.no_grad():
         states = tiny.module(input_ids=ids, output_hidden_states=True).hidden_states
@@ -271,8 +291,10 @@ def test_hidden_states_can_still_be_had_from_a_copy_of_a_model_that_gave_them_be
 
 def test_an_architecture_that_transformerlens_does_not_know_is_one_clear_error(build):
     model = build()
-    model.module.config.architectures = ["NobodyKnowsForCausalLM"]
-    with pytest.raises(probes.CouldNotRun, match="TransformerLens cannot take a LlamaForCausalLM: .*; `patch` works on the plain model"):
+    model.module.config.architectures, model.module.config.model_type = ["NobodyKnowsForCausalLM"], "nobody-knows"
+    with pytest.raises(
+        probes.CouldNotRun, match="TransformerLens cannot take a LlamaForCausalLM: .*; patch the plain model"
+    ):
         as_bridge(model)
 
 
@@ -281,9 +303,11 @@ def test_on_the_embedded_model_the_bridge_equals_brute_force_and_the_capital_mov
     """SmolLM2-135M carries the country on its own token and reads it at the last one in block 23."""
     pair = Pair("The capital of France is", "The capital of Spain is", "Paris", "Madrid")
     bridged = as_bridge(embedded_model)
-    assert bridged.encode(pair.clean) == embedded_model.encode(pair.clean), "a bridge's own tokenizer would put a token in front"
+    assert bridged.encode(pair.clean) == embedded_model.encode(pair.clean), (
+        "a bridge's own tokenizer would put a token in front"
+    )
     found = patch(bridged, pair)
-    layers, positions = [0, 12, 23, 24, 29], [3, 4]
+    layers, positions = [12, 23, 24], [3, 4]
     by_hand = brute_force(embedded_model, pair, "resid_pre", layers, positions)
     torch.testing.assert_close(found.effect[layers][:, positions], by_hand, rtol=1e-4, atol=1e-4)
     assert found.clean > 5 > -2 > found.corrupted

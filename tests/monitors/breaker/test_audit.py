@@ -89,6 +89,7 @@ def test_an_edit_of_any_column_of_any_row_is_found(path, row, edit):
 def test_a_deletion_is_found(path, row):
     tamper(path, f"DELETE FROM entries WHERE seq = {row}")
     assert verify(path).bad == row
+    assert f"row {row} is missing" in verify(path).why
 
 
 @pytest.mark.parametrize("row", range(1, N))

@@ -39,7 +39,7 @@ def test_a_response_is_cut_before_the_token_that_crossed(tiny, make_monitor, pro
             assert (reply.sequences[row, start + at - 1 :] == tiny.pad).all(), released
         else:
             assert verdict.outcome is Outcome.CLEAR
-    assert 0 < crossed, "the toy must alarm somewhere"
+    assert crossed > 0, "the toy must alarm somewhere"
 
 
 def test_a_threshold_nobody_crosses_clears_everything_and_changes_no_token(tiny, make_monitor, prompts):
@@ -175,9 +175,12 @@ def test_an_exception_in_the_model_counts_against_the_breaker(llama, make_monito
     def fail(tensor):
         raise RuntimeError("broken")
 
-    with guard(llama, make_monitor(llama), breaker=breaker) as guarded, edits(llama, {"resid_post.2": fail}):
-        with pytest.raises(RuntimeError, match="broken"):
-            guarded.generate("cheese", max_new_tokens=3)
+    with (
+        guard(llama, make_monitor(llama), breaker=breaker) as guarded,
+        edits(llama, {"resid_post.2": fail}),
+        pytest.raises(RuntimeError, match="broken"),
+    ):
+        guarded.generate("cheese", max_new_tokens=3)
     assert breaker.state is State.OPEN
 
 
@@ -188,5 +191,3 @@ def test_every_probe_must_be_alive(llama, make_monitor):
         verdict = guarded.generate("cheese", max_new_tokens=3).verdicts[0]
     assert verdict.outcome is Outcome.INVALID
     assert "resid_post.0" in verdict.reason
-
-

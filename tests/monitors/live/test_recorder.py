@@ -1,4 +1,5 @@
-"""Toy: a prompt of two tokens and a response of three. Score 1 is read at the second prompt token, score 3 at the second
+"""Toy: a prompt of two tokens and a response of three. Score 1 is read at the second prompt token, score 3 at the
+second
 token of the response; the third token of the response is never read."""
 
 import pytest

@@ -24,7 +24,9 @@ def test_rules_agree_with_each_other(tiny):
     every = capture(tiny, TEXTS, tokens="all")
     mean = capture(tiny, TEXTS, tokens="mean")
     for i in range(len(TEXTS)):
-        torch.testing.assert_close(mean.values[POST][i], every.values[POST][every.example == i].mean(0), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            mean.values[POST][i], every.values[POST][every.example == i].mean(0), rtol=1e-5, atol=1e-5
+        )
     assert mean.position.tolist() == [-1] * 4
     first, minus_one = capture(tiny, TEXTS, tokens=0), capture(tiny, TEXTS, tokens=-1)
     assert torch.equal(minus_one.values[POST], capture(tiny, TEXTS, tokens="last").values[POST])
@@ -45,7 +47,9 @@ def test_values_equal_hugging_face_hidden_states(tiny):
         with torch.no_grad():
             states = tiny.module(**tiny.collate([tiny.encode(text)]), output_hidden_states=True).hidden_states
         for layer in range(3):
-            torch.testing.assert_close(got.values[Site("resid_pre", layer)][got.example == i], states[layer][0], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(
+                got.values[Site("resid_pre", layer)][got.example == i], states[layer][0], rtol=1e-5, atol=1e-5
+            )
 
 
 def test_nothing_behind_the_deepest_site_is_computed(tiny, hooks_of):

@@ -31,7 +31,8 @@ SIDE_BY_SIDE = {"gpt_neox", "phi"}
 def random_model(kind: str, **more) -> nn.Module:
     torch.manual_seed(0)
     options = {
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2,
         "vocab_size": 64, "max_position_embeddings": 64, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1,
     }  # fmt: skip
     if kind in ("gpt2", "gpt_neox", "opt", "phi"):
@@ -50,7 +51,9 @@ def test_every_architecture_of_the_list_opens_and_its_sublayers_add_up(kind, tok
     names = ("resid_pre", "attn_out", "mlp_out", "resid_post")
     with taps(model, [f"{name}.1" for name in names], lambda site, tensor: seen.__setitem__(site.name, tensor)):
         model.body(**model.collate([model.encode("the capital of France")]), use_cache=False)
-    torch.testing.assert_close(seen["resid_pre"] + seen["attn_out"] + seen["mlp_out"], seen["resid_post"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        seen["resid_pre"] + seen["attn_out"] + seen["mlp_out"], seen["resid_post"], rtol=1e-4, atol=1e-5
+    )
     if kind in SIDE_BY_SIDE:
         with pytest.raises(BadInput, match="side by side"):
             model.check(Site("resid_mid", 1))

@@ -93,6 +93,8 @@ def test_a_probe_carries_its_scaling_with_it(method):
     probe = ESTIMATORS[method](features.float(), labels, site="resid_post.3", concept="x", tokens="mean")
     exact = (features @ weights + biases)[:, 0]
     assert (probe.scores(features) - exact).abs().max() < 1e-4 * exact.std()
+    mean = features.float().double().mean(0)  # there, rounding the weight to float32 must cost nothing
+    assert float(probe.weight.double() @ mean) + probe.bias == pytest.approx(exact.mean().item(), abs=1e-7)
     assert (probe.site, probe.method, probe.concept, probe.tokens) == (Site("resid_post", 3), method, "x", "mean")
 
 
@@ -119,12 +121,26 @@ def test_rescaling_or_shifting_features_leaves_scores_as_they_were(method):
 
 
 def test_perfectly_separable_rows_with_hardly_a_penalty_still_converge():
-    """The maximum lies far out: full Newton steps overshoot from the start."""
     rng = np.random.default_rng(0)
     features = torch.from_numpy(rng.standard_normal((40, 60)))
     labels = torch.from_numpy(rng.random(40) < 0.5)
     weights, biases = solve_logistic(features, labels[:, None], C=1e6)
     assert (((features @ weights + biases)[:, 0] > 0) == labels).all()
+
+
+def test_rows_far_outside_do_not_send_newtons_method_astray():
+    """A few massive activations: a full first step overshoots, and halving it leads home."""
+    rng = np.random.default_rng(1)
+    features = rng.standard_normal((100, 2))
+    features[:3] += 100
+    labels = rng.random(100) < 0.05
+    labels[:3] = [True, True, False]
+    scaler = StandardScaler().fit(features)
+    reference = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-12, max_iter=500)
+    expected = reference.fit(scaler.transform(features), labels).decision_function(scaler.transform(features))
+    weights, biases = solve_logistic(torch.from_numpy(features), torch.from_numpy(labels)[:, None], C=1.0)
+    scores = (torch.from_numpy(features) @ weights + biases)[:, 0].numpy()
+    assert np.abs(scores - expected).max() <= 1e-6
 
 
 @pytest.mark.parametrize("method", ESTIMATORS)

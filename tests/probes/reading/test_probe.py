@@ -182,7 +182,7 @@ def test_a_body_that_is_no_probe_is_one_clear_error(probe, tmp_path, change):
 def test_other_tensors_than_one_weight_are_refused(probe, tmp_path, tensors):
     probe.save(tmp_path / "good")
     write_artifact(tmp_path / "bad", "probe", read_artifact(tmp_path / "good").manifest, tensors)
-    with pytest.raises(ArtifactError, match="one tensor, 'weight'"):
+    with pytest.raises(ArtifactError, match="one tensor, 'weight'|float32 numbers in a row"):
         LinearProbe.load(tmp_path / "bad")
 
 

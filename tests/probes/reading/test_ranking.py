@@ -76,7 +76,7 @@ def _world(rng, kind, groups, shift):
 
 @pytest.mark.parametrize(
     ("kind", "groups", "shift"),
-    [("twins", 20, 0.0), ("twins", 60, 2.0), ("twins", 60, 5.5), ("pure", 20, 3.0), ("pure", 100, 8.0)],
+    [("twins", 20, 0.0), ("twins", 60, 2.0), ("twins", 60, 5.5), ("pure", 20, 3.0), ("pure", 60, 10.0)],
 )
 def test_intervals_cover_what_they_promise_on_clustered_rows(kind, groups, shift):
     truth = auroc(*_world(np.random.default_rng(9), kind, 40_000, shift)[:2]).value
@@ -85,7 +85,7 @@ def test_intervals_cover_what_they_promise_on_clustered_rows(kind, groups, shift
     honest = [auroc(scores, labels, groups=codes) for scores, labels, codes in runs]
     assert np.mean([e.lower <= truth <= e.upper for e in honest]) >= 0.92
     # An interval that always covers is worthless: 3.9 standard deviations are ideal, the skew near 1 costs some.
-    assert np.mean([e.upper - e.lower for e in honest]) < 7 * np.std([e.value for e in honest])
+    assert np.median([e.upper - e.lower for e in honest]) < 6 * np.std([e.value for e in honest])
     if kind == "pure":
         blind = [auroc(scores, labels) for scores, labels, _ in runs]
         assert np.mean([e.lower <= truth <= e.upper for e in blind]) < 0.85

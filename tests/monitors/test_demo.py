@@ -1,0 +1,83 @@
+"""The whole chain: mechanically on a tiny random model, and on the embedded model against the bars."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from monitors import Journal, Monitor
+from monitors.demo import HORIZON, RATE, run_demo
+from probes import BadInput, CouldNotRun, Fact, Inconclusive, TooFew, Topic, load_topic
+from probes.facts.contexts import BENIGN_KINDS
+
+FRANCE = Fact("France", "capital", "Paris")
+
+
+@pytest.fixture(scope="module")
+def capitals():
+    return load_topic("capitals")
+
+
+def test_the_chain_runs_on_any_model_and_leaves_page_monitor_and_journal(llama, capitals, tmp_path):
+    lines = []
+    demo = run_demo(llama, FRANCE, capitals, out=tmp_path, today="2026-11-22", must_say=False, say=lines.append)
+    body = json.loads(json.dumps(demo.to_dict(), allow_nan=False))
+    for name in (
+        "model", "fact", "says", "site", "auroc", "controls", "certificate", "recall", "false_alarms", "by_kind",
+        "tokens_to_alarm", "before_spelled_out", "baselines", "tripped", "page",
+    ):  # fmt: skip
+        assert name in body
+    for share in (body["recall"], body["false_alarms"], *body["by_kind"].values()):
+        assert set(share) >= {"value", "lower", "upper", "n"}
+    assert body["recall"]["n"] >= 30
+    assert body["false_alarms"]["n"] >= 90
+    assert all(n >= 59 for n in body["certificate"]["groups"].values())
+    assert (body["certificate"]["promise"], body["certificate"]["horizon"]) == ("confident", HORIZON)
+    assert Monitor.load(tmp_path / "monitor").threshold.rate == RATE
+    with Journal(tmp_path / "trips.sqlite") as journal:
+        assert journal.verify().holds
+        assert journal.replay().holds
+    assert Path(body["page"]).read_text().startswith("<!doctype html>")
+    assert len(lines) >= 5
+
+
+def test_a_random_model_passes_nothing(llama, capitals, tmp_path):
+    """A model without knowledge gives a probe without recall worth the name: the chain must not say PASS for it."""
+    demo = run_demo(llama, FRANCE, capitals, out=tmp_path, must_say=False)
+    assert not demo.passed
+    assert demo.figures["bag_of_words"].recall.value > demo.figures["probe"].recall.value
+    assert demo.sentence.startswith("The probe does not win here: ")
+
+
+def test_a_model_that_does_not_say_the_fact_ends_the_demo(llama, capitals, tmp_path):
+    with pytest.raises(Inconclusive, match=r"does not say France\|capital\|Lyon") as caught:
+        run_demo(llama, Fact("France", "capital", "Lyon"), capitals, out=tmp_path)
+    assert caught.value.exit_code == 4
+
+
+def test_a_small_topic_says_how_many_it_would_take(llama, capitals, tmp_path):
+    small = Topic("few", capitals.relation, capitals.facts[:40])
+    with pytest.raises(TooFew) as caught:
+        run_demo(llama, small.facts[0], small, out=tmp_path, must_say=False)
+    assert caught.value.needed > 39
+
+
+def test_an_unknown_form_and_a_folder_that_is_none_are_refused_before_anything_runs(llama, capitals, tmp_path):
+    with pytest.raises(BadInput, match="form"):
+        run_demo(llama, FRANCE, capitals, out=tmp_path, form="poem", must_say=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CouldNotRun, match="file"):
+        run_demo(llama, FRANCE, capitals, out=tmp_path / "file")
+
+
+@pytest.mark.slow
+@pytest.mark.embedded
+@pytest.mark.parametrize("text", ["France|capital|Paris", "Portugal|capital|Lisbon"])
+def test_the_bars_hold_on_the_embedded_model(embedded_model, capitals, tmp_path, text):
+    demo = run_demo(embedded_model, Fact.parse(text), capitals, out=tmp_path)
+    probe = demo.figures["probe"]
+    assert probe.recall.n >= 30
+    assert probe.recall.value >= 0.85
+    for kind in BENIGN_KINDS:  # the certificate on streams it never saw: a rate of 5 % must not be refuted
+        assert probe.by_kind[kind].lower <= RATE
+    assert demo.passed
