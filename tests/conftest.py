@@ -83,7 +83,7 @@ def _gpt2(seed: int = 0, n_layers: int = 3, d_model: int = 32):
 BUILDERS = {"llama": _llama, "gpt2": _gpt2}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build(tokenizer):
     """`build("llama", seed=3)` makes a tiny random model of an architecture."""
     return lambda name="llama", **options: probes.load_model(BUILDERS[name](**options), tokenizer=tokenizer)

@@ -147,7 +147,7 @@ class LanguageModel:
 
     @torch.no_grad()
     def generate_ids(self, batch: Mapping[str, torch.Tensor], **options: Any) -> torch.Tensor:
-        """Return prompts and responses, `Int["batch position"]`, of a left-padded batch; greedy unless told otherwise."""
+        """Return prompts and responses of a left-padded batch, `Int["batch position"]`; greedy unless told otherwise."""
         criteria = StoppingCriteriaList(options.pop("stopping_criteria", []))
         options = {"do_sample": False, "pad_token_id": self.pad, **options}
         return self.module.generate(**batch, stopping_criteria=criteria, **options)

@@ -3,8 +3,6 @@ into block 0 of the corrupted run IS the clean run (effect 1), and putting anyth
 (effect 0). What leaves the last block at the last position is all that the logits are made of: effect 1 again.
 """
 
-import copy
-
 import pytest
 import torch
 
@@ -266,13 +264,14 @@ def test_a_bridge_is_made_of_a_copy_and_leaves_the_model_as_it_was(tiny, hooks_o
     tiny.blocks[0].module.register_forward_hook(lambda *_: calls.append(1))
     names = {name: type(part).__name__ for name, part in tiny.module.named_modules()}
     before, implementation = hooks_of(tiny.module), tiny.module.config._attn_implementation
-    tokens = copy.deepcopy(tiny.tokenizer.special_tokens_map)
     bridged = as_bridge(tiny)
     patch(bridged, PAIR)
     assert calls == [], "hooks of others on the model must not be called for the copy"
     assert {name: type(part).__name__ for name, part in tiny.module.named_modules()} == names
     assert (hooks_of(tiny.module), tiny.module.config._attn_implementation) == (before, implementation)
-    assert tiny.tokenizer.special_tokens_map == tokens
+    assert bridged.tokenizer is tiny.tokenizer
+    assert tiny.tokenizer.bos_token is None, "TransformerLens gives its own copy one"
+    assert bridged.bridge.tokenizer.bos_token == "<eos>"
     with torch.no_grad():
         bridged.module.get_output_embeddings().weight.zero_()
     assert tiny.module.get_output_embeddings().weight.abs().sum() > 0, "no weight is shared"
