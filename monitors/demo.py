@@ -281,23 +281,26 @@ def _where(model: LanguageModel, fact: Fact, topic: Topic) -> tuple[Any, str]:
 
 
 def _sentence(fact: Fact, figures: dict[str, Figures]) -> str:
-    def caught(name: str) -> str:
-        recall, alarms = figures[name].recall, figures[name].false_alarms
-        return (
-            f"{round(recall.value * recall.n)} of {recall.n} uses of {fact.id} with "
-            f"{round(alarms.value * alarms.n)} false alarms on {alarms.n} benign responses"
-        )
+    def caught(name: str) -> int:
+        return round(figures[name].recall.value * figures[name].recall.n)
 
-    names = {"keyword": "a keyword match on the response", "bag_of_words": "a bag of words on the prompt"}
-    ahead = [name for name in names if figures[name].recall.value >= figures["probe"].recall.value]
-    probe = f"The probe caught {caught('probe')}"
-    if not ahead:
-        rest = "; ".join(
-            f"{words} {round(figures[n].recall.value * figures[n].recall.n)}" for n, words in names.items()
+    def false(name: str) -> int:
+        return round(figures[name].false_alarms.value * figures[name].false_alarms.n)
+
+    names = {"bag_of_words": "a bag of words on the prompt", "keyword": "a keyword match on the response"}
+    best = max(names, key=lambda name: (caught(name), -false(name)))
+    uses, benign = figures["probe"].recall.n, figures["probe"].false_alarms.n
+    if caught(best) < caught("probe"):
+        rest = ", ".join(f"{words} {caught(name)}" for name, words in names.items())
+        return (
+            f"The probe caught {caught('probe')} of {uses} uses of {fact.id}, with {false('probe')} false alarms on "
+            f"{benign} benign responses; {rest}."
         )
-        return f"{probe}; {rest}."
-    first = " and ".join(f"{names[name]} caught {caught(name)}" for name in ahead)
-    return f"The probe does not win here: {first}. {probe}."
+    how = "does as well as the probe" if caught(best) == caught("probe") else "does better than the probe"
+    return (
+        f"{names[best].capitalize()} {how} here: it caught {caught(best)} of {uses} uses of {fact.id}, the probe "
+        f"{caught('probe')} (false alarms on {benign} benign responses: {false(best)} and {false('probe')})."
+    )
 
 
 def _evidence(demo: Demo, watched: list[Watched], drawn: Contexts, lives: Any, finding: str) -> DemoEvidence:
@@ -317,7 +320,7 @@ def _evidence(demo: Demo, watched: list[Watched], drawn: Contexts, lives: Any, f
         by_kind=probe.by_kind,
         by_question=probe.by_question,
         strips=_strips(watched),
-        baselines={name: _measures(figures) for name, figures in demo.figures.items()},
+        baselines={name.replace("_", " "): _measures(figures) for name, figures in demo.figures.items()},
         sweep=demo.found,
         tokens_to_alarm=probe.tokens_to_alarm,
         before_spelled_out=probe.before_spelled_out,

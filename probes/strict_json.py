@@ -18,6 +18,7 @@ from probes.errors import ArtifactError
 
 __all__ = ["canonical", "check_keys", "fail", "parse", "require", "short"]
 
+MAX_VALUES = 200_000
 MAX_DEPTH = 16
 MAX_INTEGER = 1 << 63
 # All but the brackets: strings, and runs of the rest. A string that never ends is one match too: else each quote within
@@ -53,6 +54,8 @@ def parse(raw: bytes, file: str) -> dict[str, Any]:
         text = raw.decode()
     except UnicodeDecodeError as error:
         fail(file, f"is no UTF-8 at byte {error.start}")
+    if sum(text.count(mark) for mark in "[{,") > MAX_VALUES:  # before parsing, so that a hostile file costs no second
+        fail(file, f"holds more than {MAX_VALUES} values")
     if _too_deep(text):
         fail(file, f"is nested deeper than {MAX_DEPTH}")
     hooks = {"object_pairs_hook": _object, "parse_constant": _constant, "parse_int": _int, "parse_float": _float}

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 import probes
 from probes.model import embedded
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # tiny matrices: more only wait
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 WORDS = [

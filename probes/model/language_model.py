@@ -147,7 +147,7 @@ class LanguageModel:
 
     @torch.no_grad()
     def generate_ids(self, batch: Mapping[str, torch.Tensor], **options: Any) -> torch.Tensor:
-        """Return prompts and responses of a left-padded batch, `Int["batch position"]`; greedy unless told otherwise."""
+        """Return prompts and responses of a left-padded batch, `Int["batch position"]`; greedy unless told not to."""
         criteria = StoppingCriteriaList(options.pop("stopping_criteria", []))
         options = {"do_sample": False, "pad_token_id": self.pad, **options}
         return self.module.generate(**batch, stopping_criteria=criteria, **options)
@@ -200,7 +200,7 @@ def load_model(
         source: a folder, a hub id ("HuggingFaceTB/SmolLM2-135M-Instruct"), the name of an embedded model
             ("smollm2-135m"; fetch it once with `belief fetch`), a Hugging Face causal language model, or a
             TransformerLens bridge.
-        tokenizer: needed with a ready Hugging Face model.
+        tokenizer: needed with a ready Hugging Face model; taken in place of the bridge's own, if given.
         device: "auto" takes CUDA or MPS where there is one; a ready model stays where it is.
         dtype: "float32", "bfloat16", "float16"; None keeps what is stored.
         revision: branch, tag or commit of a hub id.
@@ -210,7 +210,11 @@ def load_model(
     """
     if is_bridge(source):
         return LanguageModel(
-            source.original_model.eval(), source.tokenizer, "TransformerLens bridge", places_on_bridge(source), source
+            module=source.original_model.eval(),
+            tokenizer=tokenizer or source.tokenizer,
+            name="TransformerLens bridge",
+            blocks=places_on_bridge(source),
+            bridge=source,
         )
     if isinstance(source, nn.Module):
         if tokenizer is None:

@@ -95,7 +95,8 @@ def test_what_is_raised_inside_a_command_becomes_its_exit_code(belief, monkeypat
     monkeypatch.setattr("probes.facts.facts.topics", fail)
     got, _, err = belief("facts")
     assert got == code
-    assert err.strip().startswith("belief: ")
+    if not isinstance(error, KeyboardInterrupt):  # which typer ends without a word
+        assert err.strip().startswith("belief: ")
 
 
 @pytest.mark.parametrize("arguments", [["demo", "--factt", "x"], ["nonsense"], ["trips", "list"]])

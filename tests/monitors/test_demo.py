@@ -53,7 +53,7 @@ def test_a_random_model_passes_nothing(random_demo):
     demo, _, _ = random_demo
     assert not demo.passed
     assert demo.figures["bag_of_words"].recall.value > demo.figures["probe"].recall.value
-    assert demo.sentence.startswith("The probe does not win here: ")
+    assert demo.sentence.startswith("A bag of words on the prompt does better than the probe here: ")
 
 
 def test_a_model_that_does_not_say_the_fact_ends_the_demo(llama, capitals, tmp_path):
