@@ -132,6 +132,8 @@ def _existing(journal: Path) -> Path:
 
 def main() -> None:
     """Run the command line; turn every error into one line and the exit code of its kind."""
+    if not sys.stderr.isatty():  # transformers draws bars of its own
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         code = app(standalone_mode=False)  # else an interruption would end as 1, "a check failed"
     except TyperException as error:  # an unknown option, a missing argument

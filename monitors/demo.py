@@ -332,6 +332,7 @@ def _evidence(demo: Demo, watched: list[Watched], drawn: Contexts, lives: Any, f
         uses_to_trip=uses_to_trip(probe.recall.value, policy.k, policy.n) if probe.recall.value else None,
         says=f"The model {demo.said}.",
         settings={
+            "probe": f"logistic, refitted at {demo.found.site} on all training frames",
             "form": drawn.form,
             "seed": drawn.seed,
             "frames": {role: len(drawn.groups(role)) for role in ("train", "calibration", "test")},

@@ -1,7 +1,6 @@
 """Fixtures shared by all tests: tiny random models for speed, the embedded model for what needs a real one."""
 
 import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
 import probes
-from probes.model import embedded
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # tiny matrices: more only wait
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -102,14 +100,18 @@ def llama(build):
 
 
 @pytest.fixture(scope="session")
-def embedded_model():
-    """The embedded model; `make test` has fetched it, and a test that needs it must not pass without it."""
-    return probes.load_model("smollm2-135m")
+def loaded():
+    """The embedded model, loaded once; `make test` has fetched it: a test that needs it must not pass without it."""
+    return probes.load_model("smollm2-135m", device="cpu")
 
 
-@pytest.fixture(scope="session")
-def embedded_folder() -> Path:
-    return embedded.folder("smollm2-135m")
+@pytest.fixture
+def embedded_model(loaded):
+    """The embedded model, on every core: its matrices are large enough."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield loaded
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def numbers(line: str) -> list[float]:
 
 
 @pytest.mark.embedded
-def test_the_first_example_prints_what_the_readme_shows(tmp_path, monkeypatch, capsys):
+def test_the_first_example_prints_what_the_readme_shows(embedded_model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(block("example:read"), "README.md", "exec"), {})  # what a reader would type
     printed, shown = capsys.readouterr().out.strip().splitlines(), block("output:read").strip().splitlines()
@@ -47,3 +47,7 @@ def test_every_link_and_make_target_of_the_readme_exists():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make ([a-z-]+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_notebook_of_the_quickstart_is_the_readmes_example():
+    assert (ROOT / "examples" / "quickstart.py").read_text().endswith(block("example:read"))
