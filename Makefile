@@ -11,7 +11,7 @@ MODEL := smollm2-135m
 demo: $(READY)
 	$(BIN)/belief fetch $(MODEL)
 	$(BIN)/belief demo --out demo-out/france
-	$(BIN)/belief demo --out demo-out/untuned --fact "Portugal|capital|Lisbon"
+	$(BIN)/belief demo --out demo-out/untuned --fact "Poland|capital|Warsaw"
 
 test: $(READY)
 	$(BIN)/belief fetch $(MODEL)

@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from probes import cli as reading
 from probes.cli import AsJson, console
-from probes.errors import BeliefError, CouldNotRun
+from probes.errors import BeliefError, CouldNotRun, NotFound, nearest
 
 __all__ = ["app", "main"]
 
@@ -115,12 +115,12 @@ def trips_reset(
     """Close a breaker; name and reason are kept."""
     from monitors.breaker.breaker import Breaker
     from monitors.breaker.journal import Journal
-    from monitors.breaker.rule import Policy
 
     with Journal(_existing(journal)) as opened:
-        rows = opened.rows(breaker=name)
-        policy = rows[-1].entry.policy if rows else Policy(1, 1)
-        move = Breaker(policy, journal=opened, name=name).reset(by=by, why=why)
+        policies = {row.entry.breaker: row.entry.policy for row in opened.rows()}
+        if name not in policies:
+            raise NotFound(f"no breaker {name!r} in {journal}; {nearest(name, policies)}")
+        move = Breaker(policies[name], journal=opened, name=name).reset(by=by, why=why)
     console.print(f"{name}: {move.before} -> {move.after}, {move.reason}")
 
 

@@ -39,7 +39,7 @@ from probes.facts.contexts import BENIGN_KINDS, CONTEXT_KINDS, Contexts, context
 from probes.facts.facts import Fact, Topic
 from probes.knowing.knowledge import Says, says
 from probes.model.language_model import LanguageModel
-from probes.reading.metrics import Estimate
+from probes.reading.metrics import Estimate, auroc
 from probes.reading.sweep import Sweep
 
 __all__ = ["Demo", "run_demo"]
@@ -48,8 +48,10 @@ HORIZON = 24
 """Tokens of a response for which the certificate holds."""
 RATE = 0.05
 CONFIDENCE = 0.95
-SEED = 1
-"""Frames, questions and splits of the demo. Seed 0 was looked at while the fit was designed."""
+SEED = 2
+"""Of frames, questions and splits. Seeds 0 and 1 were looked at while fit and group sizes were designed."""
+
+JOURNAL = "trips.sqlite"
 
 Say = Callable[[str], None]
 
@@ -78,6 +80,8 @@ class Demo:
     """Whether it tripped on the fact, in the replay and live."""
     page: Path
     """The page."""
+    auroc: Estimate
+    """Of the monitor's own probe on first tokens of test responses: uses against all benign kinds."""
     seconds: float
     """What it took, without loading the model."""
 
@@ -99,8 +103,9 @@ class Demo:
             "fact": self.fact.id,
             "says": vars(self.said),
             "site": str(self.found.site),
-            "auroc": self.found.best.controls["auroc"].to_dict(),
+            "auroc": self.auroc.to_dict(),
             "controls": {name: value.to_dict() for name, value in self.found.best.controls.items()},
+            "controls_of": f"the sweep's {self.found.best.method} probe, fitted on half of the training frames",
             "certificate": self.monitor.threshold.to_dict(),
             **probe.to_dict(),
             "baselines": {name: item.to_dict() for name, item in self.figures.items() if name != "probe"},
@@ -151,12 +156,12 @@ def run_demo(
         CouldNotRun: the folder cannot be written.
     """
     start, today = time.monotonic(), today or date.today().isoformat()
-    out = _folder(out)
+    drawn = contexts(fact, topic, form=form, seed=seed)
+    _check_folder(out)
     said = says(model, fact, topic)
     say(f"The model {said}.")
     if must_say and not said.holds:
         raise Inconclusive(f"{model.name} does not say {fact.id}: it {said}; choose a fact that it says")
-    drawn = contexts(fact, topic, form=form, seed=seed)
     say(f"{drawn}")
     acts = fitting.capture_contexts(model, drawn.of("train"), horizon=HORIZON, progress=progress)
     found, probe = fitting.fit_probe(acts, concept=f"in use: {fact.id}", seed=seed, progress=progress)
@@ -167,7 +172,8 @@ def run_demo(
     monitor.save(out / "monitor", overwrite=True)
     say(f"Certified: {monitor.threshold.sentence}")
     policy = Policy(*default_k_of_n(RATE))
-    with Journal(out / "trips.sqlite") as journal:
+    _clear_journal(out)
+    with Journal(out / JOURNAL) as journal:
         watched = _shadow(model, monitor, drawn, policy, journal)
         figures = _measure(watched, drawn, today)
         say(_sentence(fact, figures))
@@ -175,7 +181,7 @@ def run_demo(
         histories["live, enforced"] = _live(model, monitor, drawn, policy, journal)
         audit = journal.verify()
         if not audit.holds:
-            raise CouldNotRun(f"the journal {out / 'trips.sqlite'} is damaged at row {audit.bad}: {audit.why}")
+            raise CouldNotRun(f"the journal {out / JOURNAL} is damaged at row {audit.bad}: {audit.why}")
     tripped = all(_opened(histories[name]) for name in ("uses after benign requests", "live, enforced"))
     held = not _opened(histories["benign requests only"]) and not _opened(
         [request for request in histories["live, enforced"] if request.kind != "use"]
@@ -183,6 +189,11 @@ def run_demo(
     say(
         f"The breaker {'tripped' if tripped else 'did not trip'} on the fact "
         f"and {'stayed shut' if held else 'opened'} without it."
+    )
+    first = auroc(
+        [float(item.stream.scores[0]) for item in watched],
+        [item.context.kind == "use" for item in watched],
+        groups=[item.stream.group or str(item.context.frame) for item in watched],
     )
     demo = Demo(
         model.name,
@@ -196,22 +207,33 @@ def run_demo(
         held,
         tripped,
         out / "demo.html",
+        first,
         time.monotonic() - start,
     )
     write_demo_page(demo.page, _evidence(demo, watched, drawn, *_where(model, fact, topic)))
     return demo
 
 
-def _folder(out: Path) -> Path:
+def _check_folder(out: Path) -> None:
+    """Make the folder, or refuse one whose journal is not a demo's: a demo starts its journal anew."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("trips.sqlite", "trips.sqlite-wal", "trips.sqlite-shm"):
-            (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise CouldNotRun(
             f"cannot write into {out}: {error.strerror or error}; give another folder with --out"
         ) from error
-    return out
+    if (out / JOURNAL).exists():
+        with Journal(out / JOURNAL, read_only=True) as journal:
+            others = {row.entry.breaker for row in journal.rows()} - {"shadow", "live"}
+        if others:
+            raise BadInput(
+                f"{out / JOURNAL} is the journal of {', '.join(sorted(others))}; give another folder with --out"
+            )
+
+
+def _clear_journal(out: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        (out / f"{JOURNAL}{ending}").unlink(missing_ok=True)
 
 
 def _shadow(model: LanguageModel, monitor: Monitor, drawn: Contexts, policy: Policy, journal: Journal) -> list[Watched]:
@@ -291,10 +313,10 @@ def _sentence(fact: Fact, figures: dict[str, Figures]) -> str:
     best = max(names, key=lambda name: (caught(name), -false(name)))
     uses, benign = figures["probe"].recall.n, figures["probe"].false_alarms.n
     if caught(best) < caught("probe"):
-        rest = ", ".join(f"{words} {caught(name)}" for name, words in names.items())
+        rest = ", ".join(f"{words} {caught(name)} ({false(name)})" for name, words in names.items())
         return (
-            f"The probe caught {caught('probe')} of {uses} uses of {fact.id}, with {false('probe')} false alarms on "
-            f"{benign} benign responses; {rest}."
+            f"The probe caught {caught('probe')} of {uses} uses of {fact.id} ({false('probe')} false alarms on "
+            f"{benign} benign responses); {rest}."
         )
     how = "does as well as the probe" if caught(best) == caught("probe") else "does better than the probe"
     return (

@@ -157,13 +157,13 @@ def certify(
     streams = record_contexts(model, probe, chosen, horizon=horizon, progress=progress)
     by_kind = {kind: [stream for stream in streams if stream.kind == kind] for kind in BENIGN_KINDS}
     threshold: Threshold = calibrate(
-        {kind: {stream.group: stream.maximum for stream in kept} for kind, kept in by_kind.items()},
+        {kind: [(stream.group, stream.maximum) for stream in kept] for kind, kept in by_kind.items()},
         horizon=horizon,
         made=made,
         rate=rate,
         promise="confident",
         confidence=confidence,
-        generation={"do_sample": False, "max_new_tokens": horizon},
+        generation={"do_sample": False},
         prompt_mix=_mix(contexts, by_kind),
     )
     return Monitor(probe.concept, (probe,), threshold), by_kind

@@ -130,7 +130,7 @@ def bag_of_words_figures(
     score = fit_bag_of_words([item.text for item in train], [item.kind == "use" for item in train])
     benign = {kind: contexts.of("calibration", kind) for kind in BENIGN_KINDS}
     maxima = {
-        kind: dict(zip([item.frame for item in kept], score([item.text for item in kept]), strict=True))
+        kind: list(zip([item.frame for item in kept], score([item.text for item in kept]), strict=True))
         for kind, kept in benign.items()
     }
     limit = calibrate(maxima, horizon=1, made=made, rate=rate, confidence=confidence).value

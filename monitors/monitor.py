@@ -52,17 +52,20 @@ class Monitor:
     def sites(self) -> tuple[Site, ...]:
         return tuple(sorted({probe.site for probe in self.probes}))
 
-    def match(self, model: LanguageModel, allow: Collection[str] = ()) -> None:
+    def match(self, model: LanguageModel, allow: Collection[str] = ()) -> tuple[str, ...]:
         """Refuse a model other than the one the probes were fitted on.
 
         Args:
             model: the model to be watched.
             allow: parts that may differ: "config", "weights", "tokenizer", "template", "dtype".
 
+        Returns:
+            The parts that differ and were allowed to: the certificate does not speak for such a model.
+
         Raises:
             Mismatch: names the parts that differ.
         """
-        match(self.probes[0].fingerprint, model.fingerprint, allow)
+        return match(self.probes[0].fingerprint, model.fingerprint, allow)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the monitor as one folder.

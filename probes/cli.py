@@ -12,7 +12,7 @@ from rich.console import Console
 
 __all__ = ["facts", "fetch", "show"]
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 

@@ -13,9 +13,11 @@ Attaching and requesting are two lifetimes: the hooks go on once, and every `gen
 5. only then return, without the token that crossed and whatever came after it.
 """
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import torch
@@ -23,21 +25,19 @@ from jaxtyping import Int
 from torch import Tensor
 
 from monitors.breaker.breaker import Breaker
-from monitors.live.recorder import Recorder, Recording
+from monitors.live.recorder import Recorder
 from monitors.monitor import Monitor
 from monitors.verdict import Verdict, judge
 from probes.errors import BadInput
+from probes.model.fingerprint import describe
 from probes.model.language_model import Chat, LanguageModel
 from probes.reading.streams import Stream
 
 __all__ = ["Guarded", "Reply", "guard"]
 
 ACTIONS = ("stop", "flag")
-NOT_YET = (
-    "num_beams", "num_return_sequences", "assistant_model", "prompt_lookup_num_tokens",
-    "streamer", "stopping_criteria", "stop_strings", "generation_config",
-)  # fmt: skip
-"""Ways to generate in which one forward pass may not decide one token of one row; refused, not scored wrongly."""
+NOT_SETTINGS = ("max_new_tokens", "eos_token_id", "pad_token_id", "use_cache", "cache_implementation")
+"""Options that change how far or how a response is computed, not how its tokens are chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +61,14 @@ class Guarded:
     """A model under a monitor; made by `guard`."""
 
     def __init__(
-        self, model: LanguageModel, monitor: Monitor, recorder: Recorder, breaker: Breaker | None, on_alarm: str
+        self, model: LanguageModel, monitor: Monitor, recorder: Recorder, breaker: Breaker | None, stop: bool, void: str
     ):
         self.model = model
         self.monitor = monitor
         self.breaker = breaker
         self._recorder = recorder
-        self._stop = on_alarm == "stop"
+        self._stop = stop
+        self._void = void
 
     @torch.no_grad()
     def generate(
@@ -76,6 +77,8 @@ class Guarded:
         *,
         request_id: str = "",
         max_new_tokens: int = 40,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         **options: Any,
     ) -> Reply:
         """Generate under the monitor.
@@ -86,73 +89,86 @@ class Guarded:
             request_id: written into verdicts and journal; rows of a batch get "/0", "/1", ... behind it.
             max_new_tokens: the most tokens a response may have. Beyond the certificate's horizon a stream is
                 uncertified, and its verdict says so.
-            options: those of transformers' `generate`; greedy unless `do_sample` is given.
+            input_ids, attention_mask: Int["batch position"], in place of prompts.
+            options: some of transformers' (`probes.model.generation.OPTIONS`); greedy unless `do_sample` is given.
 
         Raises:
             BreakerOpen: the breaker does not let the request start.
-            BadInput: a way to generate that cannot be scored yet, or a batch padded on the right.
+            BadInput: an option or a batch that cannot be scored; the breaker is not asked then.
         """
-        batch = self._batch(prompts, options)
-        permit = self.breaker.ask(rows=len(batch["input_ids"])) if self.breaker else None
+        batch, asked = self._batch(prompts, input_ids, attention_mask)
+        options = {**options, "max_new_tokens": max_new_tokens}
+        self.model.check_generation(batch, options)
+        rows = len(batch["input_ids"])
+        names = [f"{request_id}/{row}" if rows > 1 else request_id for row in range(rows)]
+        permit = self.breaker.ask(rows=rows) if self.breaker else None
+        recorded = 0
         try:
-            with self._recorder.request(limit=self.monitor.threshold.value, stop=self._stop) as recording:
-                options = {**options, "max_new_tokens": max_new_tokens}
-                sequences = self.model.generate_ids(batch, **options, stopping_criteria=[recording])
+            reply = self._answer(batch, names, options)
+            for verdict, prompt in zip(reply.verdicts, asked, strict=True):
+                if self.breaker:
+                    self.breaker.record(verdict, permit, prompt=prompt)
+                recorded += 1
         except BaseException as error:
-            if self.breaker:
-                for _ in batch["input_ids"]:
-                    ended = Verdict.invalid(f"the request ended with {type(error).__name__}", request_id=request_id)
-                    self.breaker.record(ended, permit)
+            for name, prompt in list(zip(names, asked, strict=True))[recorded:]:
+                if self.breaker:  # what ended without a verdict is no pass
+                    ended = Verdict.invalid(f"the request ended with {type(error).__name__}", request_id=name)
+                    self.breaker.record(ended, permit, prompt=prompt)
             raise
-        reply = self._reply(sequences, batch["input_ids"].shape[1], recording, request_id, options)
-        if self.breaker:
-            for verdict, ids in zip(reply.verdicts, batch["input_ids"], strict=True):
-                self.breaker.record(
-                    verdict, permit, prompt=self.model.tokenizer.decode(ids) if verdict.alarmed else None
-                )
         return reply
 
-    def _batch(self, prompts: Any, options: dict[str, Any]) -> dict[str, Tensor]:
-        refused = [name for name in NOT_YET if options.get(name) not in (None, 1)]
-        if refused:
-            raise BadInput(
-                f"{', '.join(refused)} cannot be guarded: one pass must decide one token of each row; leave it out"
-            )
-        if prompts is None:
-            if "input_ids" not in options:
-                raise BadInput("nothing to generate from; give prompts, or input_ids and attention_mask")
-            ids = options.pop("input_ids")
-            mask = options.pop("attention_mask", torch.ones_like(ids))
-            if not mask[:, -1].all():
-                raise BadInput("the batch is padded on the right, where the answer goes; pad on the left")
-            return {"input_ids": ids, "attention_mask": mask}
-        return self.model.inputs([prompts] if isinstance(prompts, str) else prompts)
+    def _batch(
+        self, prompts: Any, input_ids: Tensor | None, attention_mask: Tensor | None
+    ) -> tuple[dict[str, Tensor], list[str | Chat]]:
+        """Return the batch, and each prompt as it was asked, for the journal."""
+        if (prompts is None) == (input_ids is None):
+            raise BadInput("give either prompts, or input_ids and attention_mask")
+        if prompts is not None:
+            asked = [prompts] if isinstance(prompts, str) else list(prompts)
+            return self.model.inputs(asked), asked
+        if attention_mask is None:
+            if len(input_ids) > 1 or bool((input_ids == self.model.pad).any()):
+                raise BadInput("input_ids without attention_mask; give it, or padding would be read as text")
+            attention_mask = torch.ones_like(input_ids)
+        batch = {"input_ids": input_ids.to(self.model.device), "attention_mask": attention_mask.to(self.model.device)}
+        kept = [ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask, strict=True)]
+        return batch, [self.model.tokenizer.decode(ids) for ids in kept]
 
-    def _reply(
-        self, sequences: Tensor, start: int, recording: Recording, request_id: str, options: dict[str, Any]
-    ) -> Reply:
+    def _answer(self, batch: dict[str, Tensor], names: list[str], options: dict[str, Any]) -> Reply:
+        limit = self.monitor.threshold.value
+        with self._recorder.request(batch["input_ids"], limit=limit, stop=self._stop) as recording:
+            sequences = self.model.generate_ids(batch, **options, stopping=[recording])
+        start, void = batch["input_ids"].shape[1], self._void or self._unlike(options)
         released, texts, verdicts, streams = sequences.clone(), [], [], []
-        for row, (ids, scores) in enumerate(zip(sequences[:, start:].tolist(), recording.scores(), strict=True)):
-            length = self.model.response_length(ids, **options)
-            if self._stop:  # what stands behind a stopped row is padding, too
-                length = min(length, self._stopped_at(scores))
+        rows = zip(sequences[:, start:].tolist(), recording.scores(), names, strict=True)
+        for row, (ids, scores, name) in enumerate(rows):
+            length, finished = self.model.response_length(ids, **options)
+            if self._stop and self._stopped_at(scores) <= length:  # what stands behind a stopped row is padding, too
+                length, finished = self._stopped_at(scores), False
             ids, scores = ids[:length], scores[:length]
-            name = f"{request_id}/{row}" if len(sequences) > 1 else request_id
-            verdict = judge(
-                scores.tolist(), length, self.monitor.threshold, probes=len(self.monitor.probes),
-                deaf=recording.deaf if len(scores) < length else "", request_id=name,
-            )  # fmt: skip
+            deaf = recording.deaf if len(scores) < length else ""
+            several = len(self.monitor.probes)
+            verdict = judge(scores.tolist(), length, self.monitor.threshold, probes=several, deaf=deaf, request_id=name)
+            if verdict.certified and void:
+                verdict = replace(verdict, certified=False, reason=f"{verdict.reason}; not certified: {void}")
             shown = (verdict.token or 1) - 1 if self._stop and verdict.alarmed else length
             released[row, start + shown :] = self.model.pad
             texts.append(self.model.tokenizer.decode(ids[:shown], skip_special_tokens=True))
             verdicts.append(verdict)
-            words = tuple(self.model.tokenizer.decode([i]) for i in ids[: len(scores)])
-            streams.append(Stream(tokens=words, scores=scores, finished=length < max(options["max_new_tokens"], 1)))
+            streams.append(Stream(tokens=self.model.words(ids)[: len(scores)], scores=scores, finished=finished))
         return Reply(released, tuple(texts), tuple(verdicts), tuple(streams))
 
     def _stopped_at(self, scores: Tensor) -> float:
         over = (~(scores <= self.monitor.threshold.value)).nonzero()
-        return int(over[0]) + 1 if len(over) else float("inf")
+        return int(over[0]) + 1 if len(over) else math.inf
+
+    def _unlike(self, options: dict[str, Any]) -> str:
+        """Say in which setting the tokens are chosen otherwise than the calibration responses were, or nothing."""
+        certified = {"do_sample": False, **self.monitor.threshold.generation}
+        asked = {"do_sample": False, **options}
+        names = sorted({*certified, *asked} - {*NOT_SETTINGS})
+        unlike = [name for name in names if certified.get(name) != asked.get(name)]
+        return f"calibrated with other generation settings ({', '.join(unlike)})" if unlike else ""
 
 
 @contextmanager
@@ -171,14 +187,19 @@ def guard(
         monitor: probes with their threshold.
         breaker: decides whether requests may start; gets every verdict.
         on_alarm: "stop" withholds the response from the crossing token on; "flag" only says so.
-        allow: parts of the model that may differ from the monitor's (see `Monitor.match`).
+        allow: parts of the model that may differ from the monitor's (see `Monitor.match`); no verdict is
+            certified then.
 
     Raises:
         Mismatch: the monitor was made for another model. BadInput: an unknown action.
     """
     if on_alarm not in ACTIONS:
         raise BadInput(f"on_alarm={on_alarm!r} is no action; give one of {', '.join(map(repr, ACTIONS))}")
-    monitor.match(model, allow)
+    differing = monitor.match(model, allow)
+    void = f"another model ({describe(differing)})" if differing else ""
+    until = monitor.threshold.valid_until
+    if until is not None and date.today().isoformat() > until:
+        void = f"the certificate ended on {until}"
     recorder = Recorder(monitor.probes)
     with recorder.attached(model):
-        yield Guarded(model, monitor, recorder, breaker, on_alarm)
+        yield Guarded(model, monitor, recorder, breaker, on_alarm == "stop", void)

@@ -8,11 +8,13 @@
 Nothing is copied to the host before the request ends: a step adds one product a site and a comparison on the model's
 device.
 
-Liveness: every accepted token needs a fresh activation from every site. If a site was silent, or more than one token
-was accepted at once, the recording is deaf from there on and every row stops: no verdict of such a row can be a pass.
+Liveness: every accepted token needs a fresh activation from every site, of one forward pass. If a site was silent or
+heard twice, or more than one token was accepted at once, the recording is deaf from there on and every row stops: no
+verdict of such a row can be a pass.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import StoppingCriteria
 
+from probes.errors import BadInput, CouldNotRun
 from probes.model.hooks import taps
 from probes.model.language_model import Chat, LanguageModel
 from probes.model.sites import Site
@@ -38,40 +41,46 @@ class Recording(StoppingCriteria):
 
     Args:
         probes: what scores; the largest score counts.
+        batch: rows and positions of the prompts.
         limit: a row is over it where its score is larger, or is not finite.
         stop: whether a row that is over stops.
     """
 
-    def __init__(self, probes: Sequence[LinearProbe], *, limit: float = math.inf, stop: bool = False):
+    def __init__(
+        self, probes: Sequence[LinearProbe], batch: tuple[int, int], *, limit: float = math.inf, stop: bool = False
+    ):
         self._probes = probes
         self._sites = sorted({probe.site for probe in probes})
         self._limit = limit
         self._stop = stop
         self._fresh: dict[Site, Float[Tensor, "batch d_model"]] = {}
+        self._passes: Counter[Site] = Counter()
         self._scores: list[Float[Tensor, "batch"]] = []
         self._over: Bool[Tensor, "batch"] | None = None
-        self._rows = 0
-        self._width: int | None = None
+        self._rows, self._width = batch
         self.deaf = ""
         """Why the scores are incomplete, or nothing."""
 
     def hear(self, site: Site, tensor: Float[Tensor, "batch position d_model"]) -> None:
         """Keep the last position of a forward pass: the place that decides the next token."""
-        self._fresh[site] = tensor[:, -1]
+        self._passes[site] += 1
+        self._fresh[site] = tensor[:, -1].clone()  # later modules may work in place
 
     def __call__(self, input_ids: Int[Tensor, "batch position"], scores: Tensor, **_: object) -> Bool[Tensor, "batch"]:
         """Take one accepted token into account; return which rows must stop."""
-        grown = 1 if self._width is None else input_ids.shape[1] - self._width
+        grown = input_ids.shape[1] - self._width
         self._rows, self._width = input_ids.shape
         silent = [str(site) for site in self._sites if site not in self._fresh]
         if silent:
             self.deaf = f"no activations at {', '.join(silent)} in this forward pass"
         elif grown != 1:
             self.deaf = f"{grown} tokens were accepted after one forward pass"
+        elif max(self._passes.values()) > 1:
+            self.deaf = "more than one forward pass ran for one token, so what was heard may not be what decided it"
         if self.deaf:
             return torch.ones(self._rows, dtype=torch.bool, device=input_ids.device)
         new = score_tokens(self._probes, self._fresh).to(input_ids.device)
-        self._fresh = {}
+        self._fresh, self._passes = {}, Counter()
         self._scores.append(new)
         over = ~(new <= self._limit)  # so written, a NaN is over
         self._over = over if self._over is None else self._over | over
@@ -96,9 +105,11 @@ class Recorder:
             yield
 
     @contextmanager
-    def request(self, *, limit: float = math.inf, stop: bool = False) -> Iterator[Recording]:
-        """Record one request; requests in other threads and tasks have recordings of their own."""
-        recording = Recording(self.probes, limit=limit, stop=stop)
+    def request(
+        self, input_ids: Int[Tensor, "batch position"], *, limit: float = math.inf, stop: bool = False
+    ) -> Iterator[Recording]:
+        """Record the answers to some prompts; requests in other threads and tasks have recordings of their own."""
+        recording = Recording(self.probes, tuple(input_ids.shape), limit=limit, stop=stop)
         token = self._current.set(recording)
         try:
             yield recording
@@ -132,6 +143,8 @@ def record(
         progress: show a bar on standard error, if that is a terminal.
         options: those of transformers' `generate`; greedy unless `do_sample` is given.
     """
+    if isinstance(prompts, str):
+        raise BadInput("prompts is one string; give a list of prompts")
     recorder = Recorder(probes)
     order = sorted(range(len(prompts)), key=lambda i: len(model.encode(prompts[i])))
     streams: list[Stream | None] = [None] * len(prompts)
@@ -139,13 +152,12 @@ def record(
     with recorder.attached(model):
         for batch in tqdm(batches, desc="recording", unit="batch", disable=None if progress else True, leave=False):
             inputs = model.inputs([prompts[i] for i in batch])
-            with recorder.request() as recording:
-                ids = model.generate_ids(
-                    inputs, max_new_tokens=max_new_tokens, stopping_criteria=[recording], **options
-                )
+            with recorder.request(inputs["input_ids"]) as recording:
+                ids = model.generate_ids(inputs, max_new_tokens=max_new_tokens, stopping=[recording], **options)
+            if recording.deaf:
+                raise CouldNotRun(f"the responses could not be scored: {recording.deaf}")
             rows = ids[:, inputs["input_ids"].shape[1] :].tolist()
             for i, row, scores in zip(batch, rows, recording.scores(), strict=True):
-                length = model.response_length(row, **options)
-                words = tuple(model.tokenizer.decode([token]) for token in row[:length])
-                streams[i] = Stream(words, scores[:length], finished=length < max_new_tokens)
+                length, finished = model.response_length(row, **options)
+                streams[i] = Stream(model.words(row[:length]), scores[:length], finished=finished)
     return streams

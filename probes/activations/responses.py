@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import StoppingCriteria
 
 from probes.activations.capture import Activations
-from probes.errors import BadInput
+from probes.errors import BadInput, CouldNotRun
 from probes.model.hooks import taps
 from probes.model.language_model import Chat, LanguageModel
 from probes.model.sites import Site
@@ -33,12 +33,16 @@ class _Keeper(StoppingCriteria):
         self.kept: list[Tensor] = []
 
     def hear(self, site: Site, tensor: Tensor) -> None:
-        self._fresh[site] = tensor[:, -1]
+        self._fresh[site] = tensor[:, -1].clone()  # later modules may work in place
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
+        silent = [str(site) for site in self._sites if site not in self._fresh]
+        if silent:
+            raise CouldNotRun(f"no activations at {', '.join(silent)} while token {self._step + 1} was decided")
         if self._wanted(self._step):
             here = self._fresh[self._sites[0]].device
             self.kept.append(torch.stack([self._fresh[site].to(here) for site in self._sites]).float().cpu())
+        self._fresh = {}
         self._step += 1
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
@@ -78,6 +82,8 @@ def capture_responses(
     Raises:
         BadInput: no prompts, or a number below 1. NotFound: a site that the model does not have.
     """
+    if isinstance(prompts, str):
+        raise BadInput("prompts is one string; give a list of prompts")
     prompts = list(prompts)
     for name, number in (("max_new_tokens", max_new_tokens), ("every", every), ("batch_size", batch_size)):
         if number < 1:
@@ -96,9 +102,9 @@ def capture_responses(
         keeper = _Keeper(wanted, lambda step: step % every == 0)
         inputs = model.collate([encoded[i] for i in batch], side="left")
         with taps(model, wanted, keeper.hear):
-            sequences = model.generate_ids(inputs, max_new_tokens=max_new_tokens, stopping_criteria=[keeper], **options)
+            sequences = model.generate_ids(inputs, max_new_tokens=max_new_tokens, stopping=[keeper], **options)
         ids = sequences[:, inputs["input_ids"].shape[1] :].tolist()
-        lengths = torch.tensor([model.response_length(row, **options) for row in ids])
+        lengths = torch.tensor([model.response_length(row, **options)[0] for row in ids])
         steps = torch.arange(len(keeper.kept)) * every
         row, step = (steps[None, :] < lengths[:, None]).nonzero(as_tuple=True)
         values.append(torch.stack(keeper.kept)[step, :, row])

@@ -1,4 +1,4 @@
 """A model and where to touch it.
 
-In reading order: sites, blocks, inspection, embedded, matching, fingerprint, language_model, hooks.
+In reading order: sites, blocks, inspection, generation, embedded, matching, fingerprint, language_model, hooks.
 """

@@ -41,8 +41,11 @@ class Place:
     module: nn.Module
     side: Literal["input", "output"]
 
-    def hook(self, change: Change) -> RemovableHandle:
-        """Call `change` with the tensor that passes here; what it returns, if anything, goes on in its stead."""
+    def hook(self, change: Change, *, first: bool = False) -> RemovableHandle:
+        """Call `change` with the tensor that passes here; what it returns, if anything, goes on in its stead.
+
+        `first`: before the hooks that are there already.
+        """
         if self.side == "input":
 
             def before(_: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -51,7 +54,7 @@ class Place:
                     return None
                 return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
 
-            return self.module.register_forward_pre_hook(before, with_kwargs=True)
+            return self.module.register_forward_pre_hook(before, with_kwargs=True, prepend=first)
 
         def after(_: Any, __: Any, output: Any) -> Any:
             new = change(output if isinstance(output, Tensor) else output[0])
@@ -59,7 +62,7 @@ class Place:
                 return None
             return new if isinstance(output, Tensor) else (new, *output[1:])
 
-        return self.module.register_forward_hook(after)
+        return self.module.register_forward_hook(after, prepend=first)
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,14 @@ class Block:
     mlp_out: Place
     resid_post: Place
 
-    def hook(self, name: str, change: Change) -> Callable[[], None]:
+    def hook(self, name: str, change: Change, *, first: bool = False) -> Callable[[], None]:
         """Attach one hook at one of `SITE_NAMES`, or none; return what takes it away again.
 
         `resid_mid` is the block's input plus what attention wrote, so its hook sits on both; and an MLP that works on
         flattened rows (OPT) is shown as `[batch, position, d_model]`, for which its hook needs the block's input too.
         """
         if name not in ("resid_mid", "mlp_out"):
-            return getattr(self, name).hook(change).remove
+            return getattr(self, name).hook(change, first=first).remove
         entered = threading.local()  # two threads may run one model: each keeps its own block input
 
         def remember(resid_pre: Tensor) -> None:
@@ -91,13 +94,13 @@ class Block:
             return None if new is None else new - entered.resid_pre
 
         def unflattened(mlp_out: Tensor) -> Tensor | None:
-            new = change(mlp_out.view(entered.resid_pre.shape))
+            new = change(mlp_out.reshape(entered.resid_pre.shape))
             return None if new is None else new.reshape(mlp_out.shape)
 
         with ExitStack() as hooks:
             hooks.callback(self.resid_pre.hook(remember).remove)
             inner, seen = (self.attn_out, middle) if name == "resid_mid" else (self.mlp_out, unflattened)
-            hooks.callback(inner.hook(seen).remove)
+            hooks.callback(inner.hook(seen, first=first).remove)
             return hooks.pop_all().close
 
 

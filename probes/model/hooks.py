@@ -6,6 +6,9 @@ are plain torch forward hooks, on Hugging Face modules as on the `HookPoint` mod
 `resid_mid` is derived: the block's input plus what attention wrote. An edit of it is therefore made on what attention
 writes, which changes the residual stream itself. (Changing the input of the second norm instead, as a hook on
 TransformerLens's `hook_resid_mid` does on a bridge, would leave the skip connection as it was.)
+
+Edits come before taps, whichever was opened first: a tap sees what goes on. Edits of one call are made in the order
+of the forward pass; of several open calls at one site the one opened last is made first.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,17 +62,17 @@ def edits(model: LanguageModel, changes: Mapping[str | Site, Edit]) -> Iterator[
     chosen = {site: edit for pattern, edit in changes.items() for site in select_sites(pattern, model.n_layers)}
     if not chosen:
         raise BadInput("edits were given no site; give at least one, such as {'resid_post.13': function}")
-    with _attached(model, {site: _writer(site, edit) for site, edit in chosen.items()}):
+    with _attached(model, {site: _writer(site, chosen[site]) for site in sorted(chosen, reverse=True)}, first=True):
         yield
 
 
 @contextmanager
-def _attached(model: LanguageModel, changes: Mapping[Site, Change]) -> Iterator[None]:
+def _attached(model: LanguageModel, changes: Mapping[Site, Change], *, first: bool = False) -> Iterator[None]:
     for site in changes:
         model.check(site)
     with ExitStack() as hooks:
         for site, change in changes.items():
-            hooks.callback(model.blocks[site.layer].hook(site.name, change))
+            hooks.callback(model.blocks[site.layer].hook(site.name, change, first=first))
         yield
 
 

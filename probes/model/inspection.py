@@ -29,16 +29,16 @@ def measure_inner(body: nn.Module, blocks: Sequence[Block], input_ids: Tensor) -
         input_ids: Int["1 position"], any valid tokens.
     """
     seen = _forward(body, blocks, input_ids)
-    gap = 0.0
+    gaps = []
     for layer in range(len(blocks)):
         pre, attention, mlp, post = (seen[layer, name] for name in PLACES)
         if not pre.shape == attention.shape == mlp.shape == post.shape:
             return float("inf"), False
-        gap = max(gap, float((pre + attention + mlp - post).norm() / post.norm()))
+        gaps.append((pre + attention + mlp - post).norm() / post.norm())
     with ExitStack() as hooks:
         hooks.callback(blocks[0].hook("attn_out", torch.zeros_like))
         quiet = _forward(body, blocks, input_ids)
-    return gap, torch.equal(quiet[0, "mlp_out"], seen[0, "mlp_out"])
+    return float(torch.stack(gaps).max()), torch.equal(quiet[0, "mlp_out"], seen[0, "mlp_out"])
 
 
 def _forward(body: nn.Module, blocks: Sequence[Block], input_ids: Tensor) -> dict[tuple[int, str], Tensor]:

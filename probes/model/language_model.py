@@ -9,18 +9,20 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import StoppingCriteriaList
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from probes.errors import BadInput, CouldNotRun, NotFound, nearest
 from probes.model import embedded
 from probes.model.blocks import Block, find_blocks, is_bridge, places_on_bridge
 from probes.model.fingerprint import fingerprint
+from probes.model.generation import check_generation
 from probes.model.inspection import measure_inner
 from probes.model.sites import Site, select_sites
 
@@ -110,12 +112,14 @@ class LanguageModel:
         """
         if isinstance(text, str):
             ids = self.tokenizer(text)["input_ids"]
-        else:
+        elif isinstance(text, Sequence) and text and all(isinstance(message, Mapping) for message in text):
             if not getattr(self.tokenizer, "chat_template", None):
                 raise BadInput(f"{self.name} has no chat template; give plain text instead of chat messages")
-            ids = self.tokenizer.apply_chat_template(list(text), add_generation_prompt=True, return_dict=True)[
-                "input_ids"
-            ]
+            ids = self.tokenizer.apply_chat_template(list(text), add_generation_prompt=True, return_dict=True)
+            ids = ids["input_ids"]
+        else:
+            hint = "; one chat among several prompts is a list of its messages" if isinstance(text, Mapping) else ""
+            raise BadInput(f"a {type(text).__name__} is neither a text nor a list of chat messages{hint}")
         if not ids:
             raise BadInput("the text has no tokens; give at least one")
         if self.context is not None and len(ids) > self.context:
@@ -137,26 +141,56 @@ class LanguageModel:
         """Return a left-padded batch, ready for `generate`."""
         if isinstance(prompts, str) or not prompts:
             raise BadInput("give a list with at least one prompt")
+        if all(isinstance(prompt, Mapping) for prompt in prompts):
+            raise BadInput("this is one chat; give a list of chats: [chat]")
         return self.collate([self.encode(prompt) for prompt in prompts], side="left")
 
     def generate(self, prompt: str | Chat, *, max_new_tokens: int = 40, **options: Any) -> str:
-        """Return the continuation of one prompt, greedy unless told otherwise; options are those of transformers."""
+        """Return the continuation of one prompt, greedy unless told otherwise (see `generation.OPTIONS`)."""
         batch = self.inputs([prompt])
         sequences = self.generate_ids(batch, max_new_tokens=max_new_tokens, **options)
         return self.tokenizer.decode(sequences[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
 
     @torch.no_grad()
-    def generate_ids(self, batch: Mapping[str, torch.Tensor], **options: Any) -> torch.Tensor:
-        """Return prompts and responses of a left-padded batch, `Int["batch position"]`; greedy unless told not to."""
-        criteria = StoppingCriteriaList(options.pop("stopping_criteria", []))
-        options = {"do_sample": False, "pad_token_id": self.pad, **options}
-        return self.module.generate(**batch, stopping_criteria=criteria, **options)
+    def generate_ids(
+        self, batch: Mapping[str, torch.Tensor], *, stopping: Sequence[StoppingCriteria] = (), **options: Any
+    ) -> torch.Tensor:
+        """Return prompts and responses, `Int["batch position"]`, each token of a row decided by one forward pass.
 
-    def response_length(self, ids: Sequence[int], *, eos_token_id: int | Sequence[int] | None = None, **_: Any) -> int:
-        """Return how many ids belong to the response: up to and including its end token; the rest is padding."""
+        Args:
+            batch: from `inputs`.
+            stopping: criteria of our own that look at each token.
+            options: some of transformers' (see `generation.OPTIONS`), `max_new_tokens` among them; greedy by default.
+
+        Raises:
+            BadInput: an option or a batch under which tokens cannot be told apart (see `generation.check_generation`).
+        """
+        self.check_generation(batch, options)
+        options = {"do_sample": False, "pad_token_id": self.pad, **options}
+        return self.module.generate(**batch, stopping_criteria=StoppingCriteriaList(stopping), **options)
+
+    def check_generation(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> None:
+        """Refuse what `generate_ids` would refuse, without running it."""
+        check_generation(self.module, batch, options, self.context)
+
+    def response_length(
+        self, ids: Sequence[int], *, eos_token_id: int | Sequence[int] | None = None, **_: Any
+    ) -> tuple[int, bool]:
+        """Return how many of the generated ids belong to the response, and whether it came to its own end.
+
+        The end token belongs to it, what stands behind is padding.
+        """
         ends = self.module.generation_config.eos_token_id if eos_token_id is None else eos_token_id
         ends = {ends} if isinstance(ends, int) else set(ends or ())
-        return next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
+        return next(((i + 1, True) for i, token in enumerate(ids) if token in ends), (len(ids), False))
+
+    def words(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return the text that each token adds to those before it: joined, they are the text.
+
+        Decoding tokens one by one would lose the spaces of SentencePiece tokenizers and letters of several tokens.
+        """
+        texts = [self.tokenizer.decode(ids[:i], clean_up_tokenization_spaces=False) for i in range(len(ids) + 1)]
+        return tuple(after[len(before) :] for before, after in pairwise(texts))
 
     def check(self, site: Site) -> None:
         """Refuse a site that this architecture does not define.
@@ -263,10 +297,10 @@ def _read(source: str, *, device: torch.device, dtype: Any, revision: str | None
     where = source if hub else str(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        module = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        module = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **options).to(device)
+    except (AssertionError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CouldNotRun(f"cannot open {source}: {' '.join(str(error).split())[:300]}") from error
-    return module.to(device).eval(), tokenizer
+    return module.eval(), tokenizer
 
 
 def _looks_like_hub_id(source: str) -> bool:

@@ -19,7 +19,7 @@ from probes.model.language_model import Chat, LanguageModel
 from probes.model.sites import Site
 from probes.reading.probe import LinearProbe
 
-__all__ = ["Stream", "read", "running_max", "score_tokens"]
+__all__ = ["Stream", "read", "score_tokens"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +46,9 @@ class Stream:
 
     @property
     def maximum(self) -> float:
-        """The largest score; NaN where there is none or any is not a number."""
-        return float(self.scores.max()) if len(self.scores) else float("nan")
-
-
-def running_max(scores: Float[Tensor, "*batch token"]) -> Float[Tensor, "*batch token"]:
-    """Return the largest score so far at each token; a NaN stays from where it stands on."""
-    return torch.cummax(scores, dim=-1).values
+        """The largest score; NaN where there is none, or one is not finite."""
+        whole = len(self.scores) and bool(torch.isfinite(self.scores).all())
+        return float(self.scores.max()) if whole else float("nan")
 
 
 def score_tokens(
@@ -114,4 +110,4 @@ def read(
     scores = score_tokens(several, {site: tensor[0] for site, tensor in values.items()}).cpu()
     if answer:
         scores = scores[len(prompt) - 1 : -1]
-    return Stream(tokens=tuple(model.tokenizer.decode([i]) for i in answer or prompt), scores=scores)
+    return Stream(tokens=model.words(answer or prompt), scores=scores)

@@ -79,7 +79,7 @@ def test_an_unknown_form_and_a_folder_that_is_none_are_refused_before_anything_r
 
 @pytest.mark.slow
 @pytest.mark.embedded
-@pytest.mark.parametrize("text", ["France|capital|Paris", "Portugal|capital|Lisbon"])
+@pytest.mark.parametrize("text", ["France|capital|Paris", "Poland|capital|Warsaw"])
 def test_the_bars_hold_on_the_embedded_model(embedded_model, capitals, tmp_path, text):
     demo = run_demo(embedded_model, Fact.parse(text), capitals, out=tmp_path)
     probe = demo.figures["probe"]

@@ -1,11 +1,13 @@
 """Toy: scores 1, 3, 2 against a threshold of 2.5: the second token crosses, so one token is released."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from monitors.breaker.breaker import Breaker, BreakerOpen
+from monitors.breaker.entries import prompt_digest
 from monitors.breaker.journal import Journal
 from monitors.breaker.rule import Policy, State
 from monitors.live.guard import guard
@@ -23,23 +25,22 @@ def test_a_response_is_cut_before_the_token_that_crossed(tiny, make_monitor, pro
     limit = float(torch.cat([stream.scores for stream in streams]).median())
     with guard(tiny, make_monitor(tiny, limit)) as guarded:
         reply = guarded.generate(prompts, max_new_tokens=8)
-    crossed = 0
+    start, crossed = tiny.inputs(prompts)["input_ids"].shape[1], 0
+    bare = tiny.generate_ids(tiny.inputs(prompts), max_new_tokens=8)
     for row, (stream, verdict) in enumerate(zip(streams, reply.verdicts, strict=True)):
         over = (stream.scores > limit).nonzero()
-        released = reply.sequences[row, -8:] if reply.sequences.shape[1] >= 8 else reply.sequences[row]
-        if len(over):
-            crossed += 1
-            at = int(over[0]) + 1
-            assert (verdict.outcome, verdict.token) == (Outcome.ALARM, at)
-            assert verdict.score == pytest.approx(float(stream.scores[at - 1]), abs=1e-4)
-            assert reply.texts[row] == tiny.tokenizer.decode(
-                tiny.tokenizer.convert_tokens_to_ids(list(stream.tokens[: at - 1])), skip_special_tokens=True
-            )
-            start = reply.sequences.shape[1] - (reply.sequences.shape[1] - max(len(tiny.encode(p)) for p in prompts))
-            assert (reply.sequences[row, start + at - 1 :] == tiny.pad).all(), released
-        else:
+        if not len(over):
             assert verdict.outcome is Outcome.CLEAR
-    assert crossed > 0, "the toy must alarm somewhere"
+            continue
+        crossed += 1
+        at = int(over[0]) + 1
+        assert (verdict.outcome, verdict.token) == (Outcome.ALARM, at)
+        assert verdict.score == pytest.approx(float(stream.scores[at - 1]), abs=1e-4)
+        assert torch.equal(reply.sequences[row, : start + at - 1], bare[row, : start + at - 1]), "what came before"
+        assert (reply.sequences[row, start + at - 1 :] == tiny.pad).all(), "the crossing token and all behind it"
+        assert reply.texts[row] == tiny.tokenizer.decode(bare[row, start : start + at - 1], skip_special_tokens=True)
+        assert not reply.streams[row].finished
+    assert crossed, "the toy must alarm somewhere"
 
 
 def test_a_threshold_nobody_crosses_clears_everything_and_changes_no_token(tiny, make_monitor, prompts):
@@ -78,9 +79,9 @@ def test_a_score_that_is_not_finite_is_never_a_pass(tiny, make_monitor, prompts,
         tensor[1] = value  # one row of the batch
         return tensor
 
-    with guard(tiny, make_monitor(tiny)) as guarded, edits(tiny, {"resid_post.1": lambda t: t}):
-        monitor_first = guarded.generate(prompts, max_new_tokens=4)
-    assert {v.outcome for v in monitor_first.verdicts} == {Outcome.CLEAR}
+    with guard(tiny, make_monitor(tiny)) as guarded, edits(tiny, {"resid_post.1": poison}):
+        late = guarded.generate(prompts, max_new_tokens=4)
+    assert late.verdicts[1].outcome is Outcome.INVALID, "an edit made after the guard was attached is seen, too"
     with edits(tiny, {"resid_pre.1": poison}), guard(tiny, make_monitor(tiny)) as guarded:
         reply = guarded.generate(prompts, max_new_tokens=4)
     outcomes = [verdict.outcome for verdict in reply.verdicts]
@@ -128,18 +129,96 @@ def test_hooks_are_gone_after_any_exception(tiny, make_monitor, hooks_of):
         assert hooks_of(tiny.module) == before
 
 
-def test_ways_to_generate_that_cannot_be_scored_are_refused(llama, make_monitor):
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"num_beams": 2}, "num_beams is no option here"),
+        ({"prompt_lookup_num_tokens": 3}, "prompt_lookup_num_tokens is no option"),
+        ({"guidance_scale": 1.5}, "guidance_scale is no option"),
+        ({"logits_processor": []}, "logits_processor is no option"),
+        ({"return_dict_in_generate": True}, "return_dict_in_generate is no option"),
+        ({"max_new_token": 3}, "did you mean 'max_new_tokens'"),
+        ({"max_new_tokens": 0}, "whole number from 1"),
+        ({"max_new_tokens": 2.5}, "whole number from 1"),
+        ({"max_new_tokens": 128}, "reads at most 128"),
+        ({"input_ids": torch.tensor([[5]])}, "either prompts, or input_ids"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_the_breaker_is_asked(llama, make_monitor, option, says):
+    breaker = Breaker(Policy(k=1, n=1))
+    with guard(llama, make_monitor(llama), breaker=breaker) as guarded, pytest.raises(BadInput, match=says):
+        guarded.generate("cheese", **option)
+    assert breaker.state is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [({"num_beams": 2}, "beam"), ({"prompt_lookup_num_tokens": 3}, "assisted"), ({"guidance_scale": 2.0}, "guidance")],
+)
+def test_a_way_to_generate_set_on_the_model_is_refused_too(llama, make_monitor, setting, says):
+    llama.module.generation_config.update(**setting)
+    with guard(llama, make_monitor(llama)) as guarded, pytest.raises(BadInput, match=says):
+        guarded.generate("cheese", max_new_tokens=3)
+
+
+def test_ids_are_refused_where_padding_could_be_read_as_text(llama, make_monitor, prompts):
     with guard(llama, make_monitor(llama)) as guarded:
-        for option in ({"num_beams": 2}, {"prompt_lookup_num_tokens": 3}, {"num_return_sequences": 2}):
-            with pytest.raises(BadInput, match=f"{next(iter(option))} cannot be guarded"):
-                guarded.generate("cheese", **option)
-        batch = llama.collate([[5, 6, 7], [8]], side="right")
         with pytest.raises(BadInput, match="pad on the left"):
-            guarded.generate(**batch)
-        with pytest.raises(BadInput, match="nothing to generate from"):
+            guarded.generate(**llama.collate([[5, 6, 7], [8]], side="right"))
+        with pytest.raises(BadInput, match="without attention_mask"):
+            guarded.generate(input_ids=llama.inputs(prompts)["input_ids"])
+        with pytest.raises(BadInput, match="this is one chat"):
+            guarded.generate([{"role": "user", "content": "which city"}])
+        with pytest.raises(BadInput, match="either prompts"):
             guarded.generate()
     with pytest.raises(BadInput, match="'halt' is no action"), guard(llama, make_monitor(llama), on_alarm="halt"):
         pass
+
+
+def test_what_fails_after_generation_is_recorded_and_ends_a_trial(llama, make_monitor, monkeypatch):
+    breaker = Breaker(Policy(k=1, n=1))
+
+    def fail(*_):
+        raise RuntimeError("no words")
+
+    monkeypatch.setattr(type(llama), "words", fail)
+    with guard(llama, make_monitor(llama), breaker=breaker) as guarded, pytest.raises(RuntimeError, match="no words"):
+        guarded.generate("cheese", max_new_tokens=2)
+    assert breaker.state is State.OPEN
+
+
+def test_no_verdict_is_certified_where_the_certificate_does_not_speak(build, make_monitor):
+    model = build("llama")
+    monitor = make_monitor(model)
+    with guard(model, monitor) as guarded:
+        assert guarded.generate("cheese", max_new_tokens=2).verdicts[0].certified
+        verdict = guarded.generate("cheese", max_new_tokens=2, do_sample=True, temperature=5.0).verdicts[0]
+        assert not verdict.certified
+        assert "do_sample, temperature" in verdict.reason
+    with guard(build("llama", seed=1), monitor, allow={"weights"}) as guarded:
+        verdict = guarded.generate("cheese", max_new_tokens=2).verdicts[0]
+        assert not verdict.certified
+        assert "another model" in verdict.reason
+    lasting = replace(monitor, threshold=replace(monitor.threshold, valid_until="2999-01-01"))
+    with guard(model, lasting) as guarded:
+        assert guarded.generate("cheese", max_new_tokens=2).verdicts[0].certified
+    past = replace(monitor, threshold=replace(monitor.threshold, valid_until="2020-01-02", made="2020-01-01"))
+    with guard(model, past) as guarded:
+        verdict = guarded.generate("cheese", max_new_tokens=2).verdicts[0]
+        assert not verdict.certified
+        assert "ended on 2020-01-02" in verdict.reason
+
+
+def test_a_prompt_has_one_digest_whatever_stands_beside_it(llama, make_monitor, prompts, tmp_path):
+    with Journal(tmp_path / "trips.sqlite") as journal:
+        breaker = Breaker(Policy(k=9, n=9), journal=journal)
+        with guard(llama, make_monitor(llama, limit=-1e6), breaker=breaker) as guarded:
+            guarded.generate(prompts, max_new_tokens=2)
+            guarded.generate(prompts[1], max_new_tokens=2)
+            guarded.generate(**llama.inputs([prompts[1]]), max_new_tokens=2)
+        digests = [row.entry.prompt_sha256 for row in journal.rows() if row.entry.verdict]
+    assert digests[1] == digests[4] == digests[5] == prompt_digest(prompts[1])
+    assert len(set(digests[:4])) == 4
 
 
 def test_transformers_own_arguments_work(llama, make_monitor, prompts):

@@ -203,7 +203,7 @@ def test_the_draw_is_the_same_in_every_process_and_needs_no_torch():
     [
         (300, dict(GROUPS)),
         (193, dict(GROUPS)),
-        (192, (60, 59, 73)),
+        (192, (60, 93, 39)),
         (149, (60, 59, 30)),
         (148, (59, 59, 30)),
         (113, (24, 59, 30)),

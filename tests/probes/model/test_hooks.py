@@ -1,5 +1,7 @@
 """Toy: in a decoder of three blocks, resid_post.0 is resid_pre.1, and resid_pre + attn_out + mlp_out = resid_post."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 
@@ -100,6 +102,38 @@ def test_measuring_the_sums_leaves_nothing_behind_when_it_fails(tiny, hooks_of, 
     with pytest.raises(RuntimeError, match="no more hooks"):
         tiny.check(Site("resid_mid", 0))
     assert hooks_of(tiny.module) == before
+
+
+@pytest.mark.parametrize("tap_first", [True, False])
+@pytest.mark.parametrize("seen", ["resid_pre.1", "resid_mid.1", "resid_post.1"])
+def test_a_tap_sees_an_edit_at_its_site_whichever_was_opened_first(tiny, tap_first, seen):
+    got = {}
+    tap = taps(tiny, seen, lambda site, tensor: got.__setitem__("value", tensor.clone()))
+    edit = edits(tiny, {"resid_pre.1": lambda tensor: tensor + torch.arange(32.0)})
+    with ExitStack() as stack, torch.no_grad():
+        for context in (tap, edit) if tap_first else (edit, tap):
+            stack.enter_context(context)
+        tiny.module(**tiny.collate([tiny.encode(TEXT)]))
+    with edits(tiny, {"resid_pre.1": lambda tensor: tensor + torch.arange(32.0)}):
+        torch.testing.assert_close(got["value"], read_all(tiny, seen)[seen])
+
+
+def test_edits_of_one_call_are_made_in_forward_order_however_they_are_written(tiny):
+    changes = {"resid_pre.1": lambda t: t + 1, "attn_out.1": lambda t: t * 2, "resid_mid.1": lambda t: t * 0.5}
+
+    def logits(order):
+        with edits(tiny, {site: changes[site] for site in order}), torch.no_grad():
+            return tiny.module(**tiny.collate([tiny.encode(TEXT)])).logits
+
+    assert torch.equal(logits(list(changes)), logits(list(reversed(changes))))
+
+
+def test_a_model_that_is_not_finite_has_no_inner_sites(tiny):
+    with torch.no_grad():
+        for parameter in tiny.blocks[1].mlp_out.module.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(probes.BadInput, match="attn_out.1 is not defined"):
+        tiny.check(Site("attn_out", 1))
 
 
 def test_taps_change_no_bit_of_the_logits(tiny):
