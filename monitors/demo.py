@@ -163,8 +163,8 @@ def run_demo(
     if must_say and not said.holds:
         raise Inconclusive(f"{model.name} does not say {fact.id}: it {said}; choose a fact that it says")
     say(f"{drawn}")
-    acts = fitting.capture_contexts(model, drawn.of("train"), horizon=HORIZON, progress=progress)
-    found, probe = fitting.fit_probe(acts, concept=f"in use: {fact.id}", seed=seed, progress=progress)
+    acts, kinds = fitting.capture_contexts(model, drawn.of("train"), horizon=HORIZON, progress=progress)
+    found, probe = fitting.fit_probe(acts, kinds, concept=f"in use: {fact.id}", seed=seed, progress=progress)
     say(f"Fitted at {found.site}: AUROC {found.best.controls['auroc']} at the first token, on frames not fitted on.")
     monitor, _ = fitting.certify(
         model, probe, drawn, horizon=HORIZON, made=today, rate=RATE, confidence=CONFIDENCE, progress=progress

@@ -3,8 +3,10 @@
 1. Let the model answer the training prompts and keep what it held where it decided each token. Positive is the decision
    on the first token of an answer that needs the fact; negative is every decision of an answer that does not, so
    that the probe has met the tokens it will see when a whole response is watched.
-2. `sweep` over the layers on the decisions on first tokens alone, where uses and benign prompts are read at the same
-   place: split by frame, chosen on one part of the training frames, reported on another, beside controls.
+2. Choose the layer by cross-validation over frames: the one whose worst benign kind is furthest, in pooled standard
+   deviations (d'), from the uses, each response by its largest score. Then `sweep` all layers on the decisions on
+   first tokens, where uses and benign prompts are read at the same place: split by frame, beside controls, reported
+   on frames that neither fit nor choice has seen.
 3. Refit at the chosen site on all training frames: logistic regression on standardised features.
 4. Record benign responses to the calibration prompts, and set the threshold that each benign kind keeps
    (`monitors.calibration`). Calibration frames were not seen in steps 1 to 3.
@@ -14,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from monitors.calibration import Threshold, calibrate
 from monitors.live.recorder import record
 from monitors.monitor import Monitor
@@ -21,19 +25,21 @@ from probes.activations.capture import Activations, concatenate
 from probes.activations.responses import capture_responses
 from probes.facts.contexts import BENIGN_KINDS, Context, Contexts
 from probes.model.language_model import LanguageModel
+from probes.model.sites import Site
 from probes.reading.fitting import fit_logistic
 from probes.reading.probe import LinearProbe
-from probes.reading.splits import row_labels
+from probes.reading.splits import row_labels, select, split_groups
 from probes.reading.streams import Stream
 from probes.reading.sweep import Sweep, sweep
 
-__all__ = ["STREAM_C", "capture_contexts", "certify", "fit_probe", "record_contexts"]
+__all__ = ["STREAM_C", "capture_contexts", "certify", "choose_site", "fit_probe", "record_contexts"]
 
 STREAM_C = 1.0
 """Inverse penalty of the refit. Chosen on France (seed 0) among .01, 1, 10 and 100: weaker penalties overfit 60
 frames, and
 .01 leaves benign tokens of the same subject too close."""
 
+FOLDS = 4
 EVERY = 3
 """Of a benign training response, every third decision is kept: neighbours say nearly the same."""
 
@@ -45,7 +51,7 @@ def capture_contexts(
     sites: Any = "resid_post.*",
     horizon: int,
     progress: bool = False,
-) -> Activations:
+) -> tuple[Activations, tuple[str, ...]]:
     """Return what the model held where it decided its answers: of `use` the first decision, of the rest all along.
 
     Args:
@@ -54,10 +60,14 @@ def capture_contexts(
         sites: where to read.
         horizon: tokens of a benign answer.
         progress: show bars on standard error, if that is a terminal.
+
+    Returns:
+        Activations with label (use or not) and frame of each prompt; and the kind of each prompt, by example.
     """
-    parts = []
+    parts, kinds = [], []
     for positive, tokens in ((True, 1), (False, horizon)):
         chosen = [item for item in contexts if (item.kind == "use") is positive]
+        kinds += [item.kind for item in chosen]
         parts.append(
             capture_responses(
                 model,
@@ -70,40 +80,73 @@ def capture_contexts(
                 progress=progress,
             )
         )
-    return concatenate(*parts)
+    return concatenate(*parts), tuple(kinds)
 
 
 def fit_probe(
     acts: Activations,
+    kinds: Sequence[str],
     *,
     concept: str,
     estimators: Sequence[str] = ("logistic", "lda"),
     seed: int = 0,
     progress: bool = False,
 ) -> tuple[Sweep, LinearProbe]:
-    """Choose a layer by `sweep`, then refit there on all of the frames.
+    """Choose a layer, sweep them all, and refit at the chosen one on all of the frames.
 
     Args:
         acts: from `capture_contexts`.
+        kinds: of each prompt, from `capture_contexts`.
         concept: what an alarm will mean.
         estimators: what the sweep compares.
-        seed: of the split and of the controls.
+        seed: of splits and controls.
         progress: show a bar.
 
     Returns:
         The sweep, with the figures of each layer on frames that fit and choice have not seen; and the probe.
     """
-    found = sweep(_first(acts), estimators=estimators, seed=seed, concept=concept, progress=progress)
-    probe = fit_logistic(
-        acts.values[found.site],
-        row_labels(acts),
-        site=found.site,
-        C=STREAM_C,
-        tokens=acts.tokens,
-        concept=concept,
-        fingerprint=acts.fingerprint,
-    )
-    return found, probe
+    first = _first(acts)
+    split = split_groups(first.labels, first.groups, seed=seed)
+    site = choose_site(acts, kinds, (*split.train, *split.calibration), seed=seed)
+    found = sweep(first, estimators=estimators, seed=seed, split=split, site=site, concept=concept, progress=progress)
+    return found, _fit(acts, site, concept)
+
+
+def choose_site(acts: Activations, kinds: Sequence[str], groups: Sequence[str], *, seed: int = 0) -> Site:
+    """Return the site whose worst benign kind is furthest from the uses, by cross-validation over frames.
+
+    Each response counts by its largest score, as it will when it is watched; the distance is (mean of uses - mean of
+    the kind) / pooled standard deviation.
+
+    Args:
+        acts: from `capture_contexts`.
+        kinds: of each prompt.
+        groups: the frames to use; others are not looked at.
+        seed: of the folds.
+    """
+    inside = sorted(set(groups))
+    np.random.default_rng(seed).shuffle(inside)
+    folds = []
+    for i in range(FOLDS):
+        held = set(inside[i::FOLDS])
+        those = [kind for kind, group in zip(kinds, acts.groups, strict=True) if group in held]
+        folds.append((select(acts, set(inside) - held), select(acts, held), those))
+
+    def distance(site: Site) -> float:
+        maxima: dict[str, list[float]] = {}
+        for rest, held, those in folds:
+            scores = _fit(rest, site, "").scores(held.values[site])
+            for example, kind in enumerate(those):
+                maxima.setdefault(kind, []).append(float(scores[held.example == example].max()))
+        uses = np.array(maxima.pop("use"))
+        return min((uses.mean() - np.mean(x)) / np.sqrt((uses.var() + np.var(x)) / 2) for x in maxima.values())
+
+    return max(acts.sites, key=distance)
+
+
+def _fit(acts: Activations, site: Site, concept: str) -> LinearProbe:
+    about = {"tokens": acts.tokens, "concept": concept, "fingerprint": acts.fingerprint}
+    return fit_logistic(acts.values[site], row_labels(acts), site=site, C=STREAM_C, **about)
 
 
 def _first(acts: Activations) -> Activations:

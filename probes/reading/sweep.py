@@ -153,6 +153,7 @@ def sweep(
     estimators: str | Iterable[str] = ("logistic", "lda"),
     seed: int = 0,
     split: Split | Sequence[float] = (0.5, 0.2, 0.3),
+    site: Site | str | None = None,
     concept: str = "",
     draws: int = LEAST_DRAWS,
     progress: bool = False,
@@ -164,6 +165,7 @@ def sweep(
         estimators: names in `ESTIMATORS`.
         seed: of the split, the shuffles and the random directions.
         split: shares of train, calibration and test, or a Split that names the groups of each.
+        site: choose among the estimators at this site only, where something else has chosen it; all are still reported.
         concept: what a high score means, for people to read.
         draws: shuffles and random directions, at least 200 of each.
         progress: show a bar on standard error, if that is a terminal.
@@ -179,6 +181,11 @@ def sweep(
     if not names:
         raise BadInput(f"no estimator was named; {nearest('', ESTIMATORS)}")
     check_activations(acts)
+    given = None if site is None else Site.parse(site)
+    if given is not None and given not in acts.values:
+        raise BadInput(
+            f"no activations at {given}, where the choice should be made; there are {len(acts.values)} sites"
+        )
     if isinstance(split, Split):
         check_split(split, acts.labels, acts.groups)
     else:
@@ -190,7 +197,7 @@ def sweep(
         for name in names:
             probe = ESTIMATORS[name](train.values[site], row_labels(train), site=site, **about)
             rows.append(Row(site, name, _score(probe, calibration), _score(probe, test)))
-            if best is None or rows[-1].calibration.value > best[0]:
+            if given in (None, site) and (best is None or rows[-1].calibration.value > best[0]):
                 best = rows[-1].calibration.value, probe
     chosen = best[1]
     at = [chosen.site]
