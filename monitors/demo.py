@@ -14,7 +14,7 @@ Fact, seed, layers, horizon, rate, k and n are arguments or follow from them: no
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -177,6 +177,8 @@ def run_demo(
         watched = _shadow(model, monitor, drawn, policy, journal)
         figures = _measure(watched, drawn, today)
         say(_sentence(fact, figures))
+        for line in _lines(figures, policy):
+            say(line)
         histories = _replays(policy, watched)
         histories["live, enforced"] = _live(model, monitor, drawn, policy, journal)
         audit = journal.verify()
@@ -323,6 +325,28 @@ def _sentence(fact: Fact, figures: dict[str, Figures]) -> str:
         f"{names[best].capitalize()} {how} here: it caught {caught(best)} of {uses} uses of {fact.id}, the probe "
         f"{caught('probe')} (false alarms on {benign} benign responses: {false(best)} and {false('probe')})."
     )
+
+
+def _lines(figures: dict[str, Figures], policy: Policy) -> Iterator[str]:
+    """The figures for a terminal: of the probe all, of the baselines recall and false alarms."""
+    probe = figures["probe"]
+    worst = min(probe.by_question, key=lambda text: probe.by_question[text].value)
+    rows: dict[str, Estimate | None] = {"recall": probe.recall, "false alarms": probe.false_alarms}
+    rows |= {f"  {kind.replace('_', ' ')}": probe.by_kind[kind] for kind in BENIGN_KINDS}
+    rows |= {f"recall of the worst question form, {worst!r}": probe.by_question[worst]}
+    rows |= {"tokens out before the alarm (median)": probe.tokens_to_alarm}
+    rows |= {"alarm before the fact was spelled out": probe.before_spelled_out}
+    for name in ("keyword", "bag_of_words"):
+        words = name.replace("_", " ")
+        rows |= {f"{words}: recall": figures[name].recall, f"{words}: false alarms": figures[name].false_alarms}
+    yield from (f"  {name:<42} {value if value is not None else 'not measured'}" for name, value in rows.items())
+    between = expected_streams_between_trips(RATE, policy.k, policy.n)
+    uses = (
+        f"{uses_to_trip(probe.recall.value, policy.k, policy.n):.1f} uses"
+        if probe.recall.value
+        else "no number of uses"
+    )
+    yield f"Breaker: {policy.k} of {policy.n}; one false trip in {between:,.0f} benign responses at {RATE:.0%}, {uses} to trip."
 
 
 def _evidence(demo: Demo, watched: list[Watched], drawn: Contexts, lives: Any, finding: str) -> DemoEvidence:
