@@ -341,9 +341,9 @@ def _lines(figures: dict[str, Figures], policy: Policy) -> Iterator[str]:
         rows |= {f"{words}: recall": figures[name].recall, f"{words}: false alarms": figures[name].false_alarms}
     yield from (f"  {name:<42} {value if value is not None else 'not measured'}" for name, value in rows.items())
     between = expected_streams_between_trips(RATE, policy.k, policy.n)
-    yield f"Breaker: {policy.k} of {policy.n}; one false trip in {between:,.0f} benign responses at {RATE:.0%} a response."
+    yield f"Breaker: {policy.k} of {policy.n}; one false trip in {between:,.0f} benign responses at {RATE:.0%}."
     if probe.recall.value:
-        yield f"At this recall it takes {uses_to_trip(probe.recall.value, policy.k, policy.n):.1f} uses in a row to trip."
+        yield f"At this recall, {uses_to_trip(probe.recall.value, policy.k, policy.n):.1f} uses in a row trip it."
 
 
 def _evidence(demo: Demo, watched: list[Watched], drawn: Contexts, lives: Any, finding: str) -> DemoEvidence:
