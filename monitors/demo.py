@@ -301,7 +301,7 @@ def _where(model: LanguageModel, fact: Fact, topic: Topic) -> tuple[Any, str]:
         BadInput
     ) as error:  # some facts have no partner of the same length: said on the page, and no figure is claimed
         return None, f"Not measured: {error}"
-    return circuit_plots.patching_heatmap(patching), patching.sentence
+    return circuit_plots.patching_heatmap(patching, titled=False), patching.sentence
 
 
 def _sentence(fact: Fact, figures: dict[str, Figures]) -> str:
