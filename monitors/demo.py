@@ -14,7 +14,7 @@ Fact, seed, layers, horizon, rate, k and n are arguments or follow from them: no
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -24,7 +24,7 @@ from typing import Any
 from circuits import plots as circuit_plots
 from circuits.explain.patching import as_bridge, patch
 from circuits.tasks import fact_pair
-from monitors import fitting, measuring
+from monitors import fitting, measuring, summary
 from monitors.breaker.breaker import Breaker, BreakerOpen
 from monitors.breaker.journal import Journal
 from monitors.breaker.odds import default_k_of_n, expected_streams_between_trips, uses_to_trip
@@ -93,7 +93,7 @@ class Demo:
     @property
     def sentence(self) -> str:
         """What came out, in a sentence that begins with a baseline where one does as well as the probe."""
-        return _sentence(self.fact, self.figures)
+        return summary.sentence(self.fact, self.figures)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything measured as JSON values."""
@@ -176,8 +176,8 @@ def run_demo(
     with Journal(out / JOURNAL) as journal:
         watched = _shadow(model, monitor, drawn, policy, journal)
         figures = _measure(watched, drawn, today)
-        say(_sentence(fact, figures))
-        for line in _lines(figures, policy):
+        say(summary.sentence(fact, figures))
+        for line in summary.lines(figures, policy, RATE):
             say(line)
         histories = _replays(policy, watched)
         histories["live, enforced"] = _live(model, monitor, drawn, policy, journal)
@@ -302,48 +302,6 @@ def _where(model: LanguageModel, fact: Fact, topic: Topic) -> tuple[Any, str]:
     ) as error:  # some facts have no partner of the same length: said on the page, and no figure is claimed
         return None, f"Not measured: {error}"
     return circuit_plots.patching_heatmap(patching, titled=False), patching.sentence
-
-
-def _sentence(fact: Fact, figures: dict[str, Figures]) -> str:
-    def caught(name: str) -> int:
-        return round(figures[name].recall.value * figures[name].recall.n)
-
-    def false(name: str) -> int:
-        return round(figures[name].false_alarms.value * figures[name].false_alarms.n)
-
-    names = {"bag_of_words": "a bag of words on the prompt", "keyword": "a keyword match on the response"}
-    best = max(names, key=lambda name: (caught(name), -false(name)))
-    uses, benign = figures["probe"].recall.n, figures["probe"].false_alarms.n
-    if caught(best) < caught("probe"):
-        rest = ", ".join(f"{words} {caught(name)} ({false(name)})" for name, words in names.items())
-        return (
-            f"The probe caught {caught('probe')} of {uses} uses of {fact.id} ({false('probe')} false alarms on "
-            f"{benign} benign responses); {rest}."
-        )
-    how = "does as well as the probe" if caught(best) == caught("probe") else "does better than the probe"
-    return (
-        f"{names[best].capitalize()} {how} here: it caught {caught(best)} of {uses} uses of {fact.id}, the probe "
-        f"{caught('probe')} (false alarms on {benign} benign responses: {false(best)} and {false('probe')})."
-    )
-
-
-def _lines(figures: dict[str, Figures], policy: Policy) -> Iterator[str]:
-    """The figures for a terminal: of the probe all, of the baselines recall and false alarms."""
-    probe = figures["probe"]
-    worst = min(probe.by_question, key=lambda text: probe.by_question[text].value)
-    rows: dict[str, Estimate | None] = {"recall": probe.recall, "false alarms": probe.false_alarms}
-    rows |= {f"  {kind.replace('_', ' ')}": probe.by_kind[kind] for kind in BENIGN_KINDS}
-    rows |= {f"recall of the worst question form, {worst!r}": probe.by_question[worst]}
-    rows |= {"tokens out before the alarm (median)": probe.tokens_to_alarm}
-    rows |= {"alarm before the fact was spelled out": probe.before_spelled_out}
-    for name in ("keyword", "bag_of_words"):
-        words = name.replace("_", " ")
-        rows |= {f"{words}: recall": figures[name].recall, f"{words}: false alarms": figures[name].false_alarms}
-    yield from (f"  {name:<42} {value if value is not None else 'not measured'}" for name, value in rows.items())
-    between = expected_streams_between_trips(RATE, policy.k, policy.n)
-    yield f"Breaker: {policy.k} of {policy.n}; one false trip in {between:,.0f} benign responses at {RATE:.0%}."
-    if probe.recall.value:
-        yield f"At this recall, {uses_to_trip(probe.recall.value, policy.k, policy.n):.1f} uses in a row trip it."
 
 
 def _evidence(demo: Demo, watched: list[Watched], drawn: Contexts, lives: Any, finding: str) -> DemoEvidence:
