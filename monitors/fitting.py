@@ -24,7 +24,7 @@ from monitors.monitor import Monitor
 from probes.activations.capture import Activations, concatenate
 from probes.activations.responses import capture_responses
 from probes.facts.contexts import BENIGN_KINDS, Context, Contexts
-from probes.model.language_model import LanguageModel
+from probes.model.language_model import LanguageModel, system_of
 from probes.model.sites import Site
 from probes.reading.fitting import fit_logistic
 from probes.reading.probe import LinearProbe
@@ -206,11 +206,17 @@ def certify(
         rate=rate,
         promise="confident",
         confidence=confidence,
-        generation={"do_sample": False},
+        generation=model.generation_settings({}),
         prompt_mix=_mix(contexts, by_kind),
     )
     return Monitor(probe.concept, (probe,), threshold), by_kind
 
 
 def _mix(contexts: Contexts, by_kind: Mapping[str, Sequence[Stream]]) -> dict[str, Any]:
-    return {"form": contexts.form, "seed": contexts.seed, **{kind: len(streams) for kind, streams in by_kind.items()}}
+    system = {"system": system_of(contexts.all[0].prompt)} if contexts.form == "chat" else {}
+    return {
+        "form": contexts.form,
+        **system,
+        "seed": contexts.seed,
+        **{kind: len(streams) for kind, streams in by_kind.items()},
+    }

@@ -132,4 +132,6 @@ def prompt_text(prompt: str | Sequence[Mapping[str, Any]]) -> str:
     """Return a prompt, a text or chat messages, as one text."""
     if isinstance(prompt, str):
         return prompt
-    return json.dumps([dict(message) for message in prompt], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    # A field that JSON does not know must not keep an alarm out of the journal.
+    messages = [{str(name): value for name, value in message.items()} for message in prompt]
+    return json.dumps(messages, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=repr)

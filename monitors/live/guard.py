@@ -17,7 +17,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import torch
@@ -30,14 +30,12 @@ from monitors.monitor import Monitor
 from monitors.verdict import Verdict, judge
 from probes.errors import BadInput
 from probes.model.fingerprint import describe
-from probes.model.language_model import Chat, LanguageModel
+from probes.model.language_model import Chat, LanguageModel, system_of
 from probes.reading.streams import Stream
 
 __all__ = ["Guarded", "Reply", "guard"]
 
 ACTIONS = ("stop", "flag")
-NOT_SETTINGS = ("max_new_tokens", "eos_token_id", "pad_token_id", "use_cache", "cache_implementation")
-"""Options that change how far or how a response is computed, not how its tokens are chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +102,7 @@ class Guarded:
         permit = self.breaker.ask(rows=rows) if self.breaker else None
         recorded = 0
         try:
-            reply = self._answer(batch, names, options)
+            reply = self._answer(batch, names, options, asked if input_ids is None else [])
             for verdict, prompt in zip(reply.verdicts, asked, strict=True):
                 if self.breaker:
                     self.breaker.record(verdict, permit, prompt=prompt)
@@ -124,21 +122,27 @@ class Guarded:
         if (prompts is None) == (input_ids is None):
             raise BadInput("give either prompts, or input_ids and attention_mask")
         if prompts is not None:
-            asked = [prompts] if isinstance(prompts, str) else list(prompts)
-            return self.model.inputs(asked), asked
+            asked = [prompts] if isinstance(prompts, str) else prompts
+            return self.model.inputs(asked), list(asked)
         if attention_mask is None:
             if len(input_ids) > 1 or bool((input_ids == self.model.pad).any()):
                 raise BadInput("input_ids without attention_mask; give it, or padding would be read as text")
             attention_mask = torch.ones_like(input_ids)
+        if input_ids.shape != attention_mask.shape:
+            raise BadInput(
+                f"input_ids {tuple(input_ids.shape)} and attention_mask {tuple(attention_mask.shape)} differ"
+            )
         batch = {"input_ids": input_ids.to(self.model.device), "attention_mask": attention_mask.to(self.model.device)}
         kept = [ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask, strict=True)]
         return batch, [self.model.tokenizer.decode(ids) for ids in kept]
 
-    def _answer(self, batch: dict[str, Tensor], names: list[str], options: dict[str, Any]) -> Reply:
+    def _answer(
+        self, batch: dict[str, Tensor], names: list[str], options: dict[str, Any], asked: Sequence[str | Chat]
+    ) -> Reply:
         limit = self.monitor.threshold.value
         with self._recorder.request(batch["input_ids"], limit=limit, stop=self._stop) as recording:
             sequences = self.model.generate_ids(batch, **options, stopping=[recording])
-        start, void = batch["input_ids"].shape[1], self._void or self._unlike(options)
+        start, void = batch["input_ids"].shape[1], self._why_void(options, asked)
         released, texts, verdicts, streams = sequences.clone(), [], [], []
         rows = zip(sequences[:, start:].tolist(), recording.scores(), names, strict=True)
         for row, (ids, scores, name) in enumerate(rows):
@@ -162,13 +166,22 @@ class Guarded:
         over = (~(scores <= self.monitor.threshold.value)).nonzero()
         return int(over[0]) + 1 if len(over) else math.inf
 
-    def _unlike(self, options: dict[str, Any]) -> str:
-        """Say in which setting the tokens are chosen otherwise than the calibration responses were, or nothing."""
-        certified = {"do_sample": False, **self.monitor.threshold.generation}
-        asked = {"do_sample": False, **options}
-        names = sorted({*certified, *asked} - {*NOT_SETTINGS})
-        unlike = [name for name in names if certified.get(name) != asked.get(name)]
-        return f"calibrated with other generation settings ({', '.join(unlike)})" if unlike else ""
+    def _why_void(self, options: dict[str, Any], asked: Sequence[str | Chat]) -> str:
+        """Say why the certificate does not speak for a request, or nothing."""
+        threshold = self.monitor.threshold
+        until = threshold.valid_until
+        if until is not None and date.today() > datetime.fromisoformat(until).date():
+            return f"the certificate ended on {until}"
+        certified, now = threshold.generation, self.model.generation_settings(options)
+        unlike = [name for name in sorted({*certified, *now}) if certified.get(name) != now.get(name)]
+        if unlike:
+            return f"calibrated with other generation settings ({', '.join(unlike)})"
+        form, system = (threshold.prompt_mix.get(name) for name in ("form", "system"))
+        if form is not None and any(isinstance(prompt, str) is (form == "chat") for prompt in asked):
+            return f"calibrated on prompts in {form} form"
+        if form == "chat" and system is not None and any(system_of(prompt) != system for prompt in asked):
+            return "calibrated with another system prompt"
+        return self._void
 
 
 @contextmanager
@@ -197,9 +210,6 @@ def guard(
         raise BadInput(f"on_alarm={on_alarm!r} is no action; give one of {', '.join(map(repr, ACTIONS))}")
     differing = monitor.match(model, allow)
     void = f"another model ({describe(differing)})" if differing else ""
-    until = monitor.threshold.valid_until
-    if until is not None and date.today().isoformat() > until:
-        void = f"the certificate ended on {until}"
     recorder = Recorder(monitor.probes)
     with recorder.attached(model):
         yield Guarded(model, monitor, recorder, breaker, on_alarm == "stop", void)

@@ -145,6 +145,8 @@ def record(
     """
     if isinstance(prompts, str):
         raise BadInput("prompts is one string; give a list of prompts")
+    if not prompts or batch_size < 1:
+        raise BadInput(f"{len(prompts)} prompts, {batch_size} at a time; both are at least 1")
     recorder = Recorder(probes)
     order = sorted(range(len(prompts)), key=lambda i: len(model.encode(prompts[i])))
     streams: list[Stream | None] = [None] * len(prompts)

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ from probes.errors import BadInput, CouldNotRun, NotFound, nearest
 from probes.model import embedded
 from probes.model.blocks import Block, find_blocks, is_bridge, places_on_bridge
 from probes.model.fingerprint import fingerprint
-from probes.model.generation import check_generation
+from probes.model.generation import check_generation, generation_settings
 from probes.model.inspection import measure_inner
 from probes.model.sites import Site, select_sites
 
-__all__ = ["Chat", "LanguageModel", "load_model"]
+__all__ = ["Chat", "LanguageModel", "load_model", "system_of"]
 
 Chat = Sequence[Mapping[str, str]]
 """Chat messages as tokenizers take them: `[{"role": "user", "content": "..."}]`."""
@@ -139,8 +138,8 @@ class LanguageModel:
 
     def inputs(self, prompts: Sequence[str | Chat]) -> dict[str, torch.Tensor]:
         """Return a left-padded batch, ready for `generate`."""
-        if isinstance(prompts, str) or not prompts:
-            raise BadInput("give a list with at least one prompt")
+        if isinstance(prompts, str | Mapping) or not prompts:
+            raise BadInput("give a list with at least one prompt; a chat is a list of messages, so [chat]")
         if all(isinstance(prompt, Mapping) for prompt in prompts):
             raise BadInput("this is one chat; give a list of chats: [chat]")
         return self.collate([self.encode(prompt) for prompt in prompts], side="left")
@@ -167,7 +166,12 @@ class LanguageModel:
         """
         self.check_generation(batch, options)
         options = {"do_sample": False, "pad_token_id": self.pad, **options}
+        options["return_dict_in_generate"] = False
         return self.module.generate(**batch, stopping_criteria=StoppingCriteriaList(stopping), **options)
+
+    def generation_settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how tokens would be chosen under some options (see `generation.generation_settings`)."""
+        return generation_settings(self.module, options)
 
     def check_generation(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> None:
         """Refuse what `generate_ids` would refuse, without running it."""
@@ -189,8 +193,15 @@ class LanguageModel:
 
         Decoding tokens one by one would lose the spaces of SentencePiece tokenizers and letters of several tokens.
         """
-        texts = [self.tokenizer.decode(ids[:i], clean_up_tokenization_spaces=False) for i in range(len(ids) + 1)]
-        return tuple(after[len(before) :] for before, after in pairwise(texts))
+        words, done = [], 0
+        for i in range(1, len(ids) + 1):
+            text = self.tokenizer.decode(ids[:i], clean_up_tokenization_spaces=False)
+            if text.endswith("\ufffd") and i < len(ids):  # half a letter: it belongs to the token that completes it
+                words.append("")
+                continue
+            words.append(text[done:])
+            done = len(text)
+        return tuple(words)
 
     def check(self, site: Site) -> None:
         """Refuse a site that this architecture does not define.
@@ -218,6 +229,12 @@ class LanguageModel:
     def _sums(self) -> tuple[float, bool]:
         ids = torch.tensor([[(7 * i + 3) % self.config.vocab_size for i in range(4)]], device=self.device)
         return measure_inner(self.body, self.blocks, ids)
+
+
+def system_of(prompt: str | Chat) -> str:
+    """Return the system prompt of a chat; nothing where there is none."""
+    first = {} if isinstance(prompt, str) else prompt[0]
+    return str(first.get("content", "")) if first.get("role") == "system" else ""
 
 
 def load_model(

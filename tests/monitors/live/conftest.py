@@ -12,7 +12,7 @@ from probes import LinearProbe
 def make_monitor():
     """`make_monitor(model, limit)` alarms above `limit`; certified on 59 made-up maxima."""
 
-    def make(model, limit=1e6, *, sites=("resid_post.1",), horizon=16, fingerprint=None):
+    def make(model, limit=1e6, *, sites=("resid_post.1",), horizon=16, fingerprint=None, generation=None, mix=None):
         generator = torch.Generator().manual_seed(0)
         probes = tuple(
             LinearProbe.from_weights(
@@ -20,7 +20,8 @@ def make_monitor():
             )
             for site in sites
         )
-        threshold = calibrate({"ordinary": {i: limit - i for i in range(59)}}, horizon=horizon, made="2026-11-22")
+        maxima, settings = {"ordinary": {i: limit - i for i in range(59)}}, model.generation_settings(generation or {})
+        threshold = calibrate(maxima, horizon=horizon, made="2026-11-22", generation=settings, prompt_mix=mix or {})
         return Monitor("made up", probes, threshold)
 
     return make

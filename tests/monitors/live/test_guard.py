@@ -99,7 +99,7 @@ def test_a_hook_that_is_cleared_away_makes_the_response_invalid(tiny, make_monit
 
 
 def test_beyond_the_horizon_a_clear_response_is_uncertified(llama, make_monitor):
-    with guard(llama, make_monitor(llama, horizon=3)) as guarded:
+    with guard(llama, make_monitor(llama, horizon=3, generation={"eos_token_id": -1})) as guarded:
         assert guarded.generate("cheese", max_new_tokens=3, eos_token_id=-1).verdicts[0].certified
         assert not guarded.generate("cheese", max_new_tokens=4, eos_token_id=-1).verdicts[0].certified
 
@@ -141,6 +141,8 @@ def test_hooks_are_gone_after_any_exception(tiny, make_monitor, hooks_of):
         ({"max_new_tokens": 0}, "whole number from 1"),
         ({"max_new_tokens": 2.5}, "whole number from 1"),
         ({"max_new_tokens": 128}, "reads at most 128"),
+        ({"do_sample": True, "temperature": 0.0}, "temperature=0.0; it is a number above 0"),
+        ({"eos_token_id": torch.tensor([1, 2])}, "eos_token_id"),
         ({"input_ids": torch.tensor([[5]])}, "either prompts, or input_ids"),
     ],
 )
@@ -194,7 +196,13 @@ def test_no_verdict_is_certified_where_the_certificate_does_not_speak(build, mak
         assert guarded.generate("cheese", max_new_tokens=2).verdicts[0].certified
         verdict = guarded.generate("cheese", max_new_tokens=2, do_sample=True, temperature=5.0).verdicts[0]
         assert not verdict.certified
-        assert "do_sample, temperature" in verdict.reason
+        assert "do_sample" in verdict.reason
+        assert "temperature" in verdict.reason
+        assert not guarded.generate("cheese", max_new_tokens=2, eos_token_id=63).verdicts[0].certified
+    model.module.generation_config.repetition_penalty = 1.8  # behind the monitor's back
+    with guard(model, monitor) as guarded:
+        assert "repetition_penalty" in guarded.generate("cheese", max_new_tokens=2).verdicts[0].reason
+    model.module.generation_config.repetition_penalty = None
     with guard(build("llama", seed=1), monitor, allow={"weights"}) as guarded:
         verdict = guarded.generate("cheese", max_new_tokens=2).verdicts[0]
         assert not verdict.certified
@@ -202,11 +210,30 @@ def test_no_verdict_is_certified_where_the_certificate_does_not_speak(build, mak
     lasting = replace(monitor, threshold=replace(monitor.threshold, valid_until="2999-01-01"))
     with guard(model, lasting) as guarded:
         assert guarded.generate("cheese", max_new_tokens=2).verdicts[0].certified
-    past = replace(monitor, threshold=replace(monitor.threshold, valid_until="2020-01-02", made="2020-01-01"))
+    past = replace(monitor, threshold=replace(monitor.threshold, valid_until="20200102", made="2020-01-01"))
     with guard(model, past) as guarded:
         verdict = guarded.generate("cheese", max_new_tokens=2).verdicts[0]
         assert not verdict.certified
-        assert "ended on 2020-01-02" in verdict.reason
+        assert "ended on 20200102" in verdict.reason
+
+
+def test_what_is_served_in_another_form_than_certified_says_so(llama, make_monitor):
+    chat = [{"role": "system", "content": "say"}, {"role": "user", "content": "which city"}]
+    monitor = make_monitor(llama, mix={"form": "chat", "system": "say"})
+    with guard(llama, monitor) as guarded:
+        assert guarded.generate([chat], max_new_tokens=2).verdicts[0].certified
+        assert "chat form" in guarded.generate("which city", max_new_tokens=2).verdicts[0].reason
+        other = guarded.generate([chat[1:]], max_new_tokens=2).verdicts[0]
+        assert not other.certified
+        assert "another system prompt" in other.reason
+
+
+def test_a_message_with_a_field_that_json_does_not_know_is_recorded_like_any_other(llama, make_monitor):
+    breaker = Breaker(Policy(k=1, n=1), journal=None)
+    chat = [{"role": "user", "content": "which city", "when": {1, 2}, 3: b"x"}]
+    with guard(llama, make_monitor(llama, limit=-1e6), breaker=breaker) as guarded:
+        guarded.generate([chat], max_new_tokens=2)
+    assert breaker.state is State.OPEN
 
 
 def test_a_prompt_has_one_digest_whatever_stands_beside_it(llama, make_monitor, prompts, tmp_path):

@@ -198,6 +198,15 @@ def test_padding_goes_to_the_side_asked_for_under_a_mask(llama):
     assert llama.collate([[5, 6, 7], [8]], side="left")["input_ids"].tolist() == [[5, 6, 7], [0, 0, 8]]
 
 
+@pytest.mark.embedded
+@pytest.mark.parametrize("text", ["The caf\u00e9 is \U0001f600 here.", "Reykjav\u00edk, N'Djamena"])
+def test_the_words_of_tokens_join_to_the_text(embedded_model, text):
+    words = embedded_model.words(embedded_model.encode(text))
+    assert "".join(words) == text
+    assert "\ufffd" not in "".join(words)
+    assert len(words) == len(embedded_model.encode(text))
+
+
 def test_a_wrong_device_is_named():
     with pytest.raises(BadInput, match="'qpu' is no device"):
         probes.load_model("smollm2-135m", device="qpu")
