@@ -11,7 +11,7 @@ TOP = {"probes", "circuits", "monitors"}
 
 
 def main(folder: str) -> None:
-    (wheel,) = Path(folder).glob("*.whl")
+    (wheel,) = Path(folder).resolve().glob("*.whl")
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     top = {name.split("/")[0] for name in names}
     if top != TOP:
