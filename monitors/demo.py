@@ -21,6 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from circuits import plots as circuit_plots
 from circuits.explain.patching import as_bridge, patch
 from circuits.tasks import fact_pair
@@ -174,13 +176,13 @@ def run_demo(
     policy = Policy(*default_k_of_n(RATE))
     _clear_journal(out)
     with Journal(out / JOURNAL) as journal:
-        watched = _shadow(model, monitor, drawn, policy, journal)
+        watched = _shadow(model, monitor, drawn, policy, journal, progress)
         figures = _measure(watched, drawn, today)
         say(summary.sentence(fact, figures))
         for line in summary.lines(figures, policy, RATE):
             say(line)
         histories = _replays(policy, watched)
-        histories["live, enforced"] = _live(model, monitor, drawn, policy, journal)
+        histories["live, enforced"] = _live(model, monitor, drawn, policy, journal, progress)
         audit = journal.verify()
         if not audit.holds:
             raise CouldNotRun(f"the journal {out / JOURNAL} is damaged at row {audit.bad}: {audit.why}")
@@ -212,7 +214,7 @@ def run_demo(
         first,
         time.monotonic() - start,
     )
-    write_demo_page(demo.page, _evidence(demo, watched, drawn, *_where(model, fact, topic)))
+    write_demo_page(demo.page, _evidence(demo, watched, drawn, *_where(model, fact, topic, progress)))
     return demo
 
 
@@ -238,10 +240,12 @@ def _clear_journal(out: Path) -> None:
         (out / f"{JOURNAL}{ending}").unlink(missing_ok=True)
 
 
-def _shadow(model: LanguageModel, monitor: Monitor, drawn: Contexts, policy: Policy, journal: Journal) -> list[Watched]:
+def _shadow(
+    model: LanguageModel, monitor: Monitor, drawn: Contexts, policy: Policy, journal: Journal, progress: bool
+) -> list[Watched]:
     shadow = Breaker(Policy(policy.k, policy.n, enforce=False), journal=journal, name="shadow")
     with guard(model, monitor, breaker=shadow, on_alarm="flag") as guarded:
-        return measuring.watch(guarded, drawn.of("test"), drawn.fact.object, horizon=HORIZON)
+        return measuring.watch(guarded, drawn.of("test"), drawn.fact.object, horizon=HORIZON, progress=progress)
 
 
 def _measure(watched: list[Watched], drawn: Contexts, today: str) -> dict[str, Figures]:
@@ -267,7 +271,7 @@ def _replays(policy: Policy, watched: list[Watched]) -> dict[str, tuple[Request,
 
 
 def _live(
-    model: LanguageModel, monitor: Monitor, drawn: Contexts, policy: Policy, journal: Journal
+    model: LanguageModel, monitor: Monitor, drawn: Contexts, policy: Policy, journal: Journal, progress: bool
 ) -> tuple[Request, ...]:
     """Enforce the breaker: some benign requests, then uses until it is open and one more is refused."""
     moves: list[Transition] = []
@@ -275,7 +279,8 @@ def _live(
     benign = [item for item in drawn.of("test") if item.kind != "use"][: 2 * len(BENIGN_KINDS)]
     seen: list[Request] = []
     with guard(model, monitor, breaker=breaker) as guarded:
-        for i, item in enumerate([*benign, *drawn.of("test", "use")[: 2 * policy.n]]):
+        queue = [*benign, *drawn.of("test", "use")[: 2 * policy.n]]
+        for i, item in enumerate(tqdm(queue, "live", unit="request", disable=None if progress else True, leave=False)):
             moves.clear()
             try:
                 outcome = (
@@ -294,9 +299,9 @@ def _opened(requests: Any) -> bool:
     return any(request.state is not State.CLOSED for request in requests)
 
 
-def _where(model: LanguageModel, fact: Fact, topic: Topic) -> tuple[Any, str]:
+def _where(model: LanguageModel, fact: Fact, topic: Topic, progress: bool) -> tuple[Any, str]:
     try:
-        patching = patch(as_bridge(model), fact_pair(fact, topic, model))
+        patching = patch(as_bridge(model), fact_pair(fact, topic, model), progress=progress)
     except (
         BadInput
     ) as error:  # some facts have no partner of the same length: said on the page, and no figure is claimed

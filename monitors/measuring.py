@@ -11,8 +11,10 @@ equal false alarms by promise.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from tqdm import tqdm
 
 from monitors.calibration import calibrate
 from monitors.live.guard import Guarded
@@ -70,7 +72,7 @@ def _dicts(estimates: Mapping[str, Estimate]) -> dict[str, dict]:
 
 def watch(
     guarded: Guarded, contexts: Sequence[Context], object: str, *, horizon: int, batch_size: int = 32,
-    tick: Callable[[int], None] = lambda n: None,
+    progress: bool = False,
 ) -> list[Watched]:  # fmt: skip
     """Answer prompts under a guard and keep what came of them.
 
@@ -80,18 +82,18 @@ def watch(
         object: of the fact, to see when it is spelled out.
         horizon: tokens of a response.
         batch_size: prompts answered together.
-        tick: called with the number of prompts done.
+        progress: show a bar on standard error, if that is a terminal.
     """
     order = sorted(range(len(contexts)), key=lambda i: len(guarded.model.encode(contexts[i].prompt)))
     watched: list[Watched | None] = [None] * len(contexts)
-    for start in range(0, len(order), batch_size):
+    starts = range(0, len(order), batch_size)
+    for start in tqdm(starts, desc="watching", unit="batch", disable=None if progress else True, leave=False):
         batch = order[start : start + batch_size]
         reply = guarded.generate(
             [contexts[i].prompt for i in batch], max_new_tokens=horizon, request_id=f"shadow-{start // batch_size}"
         )
         for i, stream, verdict in zip(batch, reply.streams, reply.verdicts, strict=True):
             watched[i] = Watched(contexts[i], stream, verdict, spelled_at(stream.tokens, object))
-        tick(len(batch))
     return watched
 
 
