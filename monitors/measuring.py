@@ -19,6 +19,7 @@ from tqdm import tqdm
 from monitors.calibration import calibrate
 from monitors.live.guard import Guarded
 from monitors.verdict import Verdict
+from probes.activations.capture import length_batches
 from probes.facts.contexts import BENIGN_KINDS, CONTEXT_KINDS, Context, Contexts
 from probes.reading.controls import fit_bag_of_words
 from probes.reading.metrics import Estimate, proportion, quantile
@@ -84,13 +85,12 @@ def watch(
         batch_size: prompts answered together.
         progress: show a bar on standard error, if that is a terminal.
     """
-    order = sorted(range(len(contexts)), key=lambda i: len(guarded.model.encode(contexts[i].prompt)))
+    batches = list(length_batches([guarded.model.encode(item.prompt) for item in contexts], batch_size))
     watched: list[Watched | None] = [None] * len(contexts)
-    starts = range(0, len(order), batch_size)
-    for start in tqdm(starts, desc="watching", unit="batch", disable=None if progress else True, leave=False):
-        batch = order[start : start + batch_size]
+    bar = tqdm(batches, desc="watching", unit="batch", disable=None if progress else True, leave=False)
+    for number, batch in enumerate(bar):
         reply = guarded.generate(
-            [contexts[i].prompt for i in batch], max_new_tokens=horizon, request_id=f"shadow-{start // batch_size}"
+            [contexts[i].prompt for i in batch], max_new_tokens=horizon, request_id=f"shadow-{number}"
         )
         for i, stream, verdict in zip(batch, reply.streams, reply.verdicts, strict=True):
             watched[i] = Watched(contexts[i], stream, verdict, spelled_at(stream.tokens, object))

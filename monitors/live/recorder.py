@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import StoppingCriteria
 
+from probes.activations.capture import length_batches
 from probes.errors import BadInput, CouldNotRun
 from probes.model.hooks import taps
 from probes.model.language_model import Chat, LanguageModel
@@ -148,9 +149,8 @@ def record(
     if not prompts or batch_size < 1:
         raise BadInput(f"{len(prompts)} prompts, {batch_size} at a time; both are at least 1")
     recorder = Recorder(probes)
-    order = sorted(range(len(prompts)), key=lambda i: len(model.encode(prompts[i])))
     streams: list[Stream | None] = [None] * len(prompts)
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches = list(length_batches([model.encode(prompt) for prompt in prompts], batch_size))
     with recorder.attached(model):
         for batch in tqdm(batches, desc="recording", unit="batch", disable=None if progress else True, leave=False):
             inputs = model.inputs([prompts[i] for i in batch])

@@ -23,7 +23,7 @@ from probes.model.hooks import taps
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
 
-__all__ = ["Activations", "capture", "concatenate"]
+__all__ = ["Activations", "capture", "concatenate", "length_batches"]
 
 TOKEN_RULES = ("last", "mean", "all")
 
@@ -126,7 +126,7 @@ def capture(
     encoded = [_encode(model, text, i) for i, text in enumerate(texts)]
     if isinstance(tokens, int):
         _check_index(tokens, encoded)
-    batches = list(_batches(encoded, batch_size))
+    batches = list(length_batches(encoded, batch_size))
     parts: dict[Site, list[Tensor]] = {site: [] for site in wanted}
     example, position = [], []
     for batch in tqdm(batches, desc="reading", unit="batch", disable=None if progress else True, leave=False):
@@ -188,7 +188,8 @@ def _check_index(index: int, encoded: list[list[int]]) -> None:
             raise BadInput(f"text {i} has {len(ids)} tokens, so no token {index}")
 
 
-def _batches(encoded: list[list[int]], batch_size: int) -> Iterator[list[int]]:
+def length_batches(encoded: list[list[int]], batch_size: int) -> Iterator[list[int]]:
+    """Yield indices in batches of rows alike in length, so that little is padded."""
     if batch_size < 1:
         raise BadInput(f"batch_size={batch_size}; it must be at least 1")
     by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))

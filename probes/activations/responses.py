@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import StoppingCriteria
 
-from probes.activations.capture import Activations
+from probes.activations.capture import Activations, length_batches
 from probes.errors import BadInput, CouldNotRun
 from probes.model.hooks import taps
 from probes.model.language_model import Chat, LanguageModel
@@ -95,8 +95,7 @@ def capture_responses(
     encoded = [model.encode(prompt) for prompt in prompts]
     if not encoded:
         raise BadInput("the list of prompts is empty; give at least one")
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches = list(length_batches(encoded, batch_size))
     values, example, position = [], [], []
     for batch in tqdm(batches, desc="answering", unit="batch", disable=None if progress else True, leave=False):
         keeper = _Keeper(wanted, lambda step: step % every == 0)
