@@ -19,7 +19,7 @@ from tqdm import tqdm
 from monitors.calibration import calibrate
 from monitors.live.guard import Guarded
 from monitors.verdict import Verdict
-from probes.activations.capture import length_batches
+from probes.activations.packing import length_batches
 from probes.facts.contexts import BENIGN_KINDS, CONTEXT_KINDS, Context, Contexts
 from probes.reading.controls import fit_bag_of_words
 from probes.reading.metrics import Estimate, proportion, quantile

@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import StoppingCriteria
 
-from probes.activations.capture import length_batches
+from probes.activations.packing import length_batches
 from probes.errors import BadInput, CouldNotRun
 from probes.model.hooks import taps
 from probes.model.language_model import Chat, LanguageModel

@@ -13,7 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import StoppingCriteria
 
-from probes.activations.capture import Activations, length_batches
+from probes.activations.capture import Activations
+from probes.activations.packing import length_batches
 from probes.errors import BadInput, CouldNotRun
 from probes.model.hooks import taps
 from probes.model.language_model import Chat, LanguageModel
@@ -95,7 +96,7 @@ def capture_responses(
     encoded = [model.encode(prompt) for prompt in prompts]
     if not encoded:
         raise BadInput("the list of prompts is empty; give at least one")
-    batches = list(length_batches(encoded, batch_size))
+    batches = length_batches(encoded, batch_size)
     values, example, position = [], [], []
     for batch in tqdm(batches, desc="answering", unit="batch", disable=None if progress else True, leave=False):
         keeper = _Keeper(wanted, lambda step: step % every == 0)

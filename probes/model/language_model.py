@@ -22,7 +22,7 @@ from probes.model import embedded
 from probes.model.blocks import Block, find_blocks, is_bridge, places_on_bridge
 from probes.model.fingerprint import fingerprint
 from probes.model.generation import check_generation, generation_settings
-from probes.model.inspection import measure_inner
+from probes.model.inspection import measure_inner, measure_packing
 from probes.model.sites import Site, select_sites
 
 __all__ = ["Chat", "LanguageModel", "load_model", "system_of"]
@@ -103,8 +103,15 @@ class LanguageModel:
         """Return the sites that a pattern names, in forward order."""
         return select_sites(pattern, self.n_layers)
 
+    @staticmethod
+    def awaits_answer(chat: Chat) -> bool:
+        """Whether a chat is rendered up to where the answer starts: unless it ends with the assistant's message."""
+        return chat[-1].get("role") != "assistant"
+
     def encode(self, text: str | Chat) -> list[int]:
         """Return token ids: of a text as the tokenizer begins one, of chat messages up to where the answer starts.
+
+        A chat that ends with the assistant's message is a whole conversation, and is encoded as that.
 
         Raises:
             BadInput: no tokens at all, more than the model can read, or messages without a chat template.
@@ -114,8 +121,9 @@ class LanguageModel:
         elif isinstance(text, Sequence) and text and all(isinstance(message, Mapping) for message in text):
             if not getattr(self.tokenizer, "chat_template", None):
                 raise BadInput(f"{self.name} has no chat template; give plain text instead of chat messages")
-            ids = self.tokenizer.apply_chat_template(list(text), add_generation_prompt=True, return_dict=True)
-            ids = ids["input_ids"]
+            ids = self.tokenizer.apply_chat_template(
+                list(text), add_generation_prompt=self.awaits_answer(text), return_dict=True
+            )["input_ids"]
         else:
             hint = "; one chat among several prompts is a list of its messages" if isinstance(text, Mapping) else ""
             raise BadInput(f"a {type(text).__name__} is neither a text nor a list of chat messages{hint}")
@@ -142,6 +150,11 @@ class LanguageModel:
             raise BadInput("give a list with at least one prompt; a chat is a list of messages, so [chat]")
         if all(isinstance(prompt, Mapping) for prompt in prompts):
             raise BadInput("this is one chat; give a list of chats: [chat]")
+        for i, prompt in enumerate(prompts):
+            if not isinstance(prompt, str) and prompt and not self.awaits_answer(prompt):
+                raise BadInput(
+                    f"prompt {i} ends with the assistant's message: there is nothing to answer; take it away"
+                )
         return self.collate([self.encode(prompt) for prompt in prompts], side="left")
 
     def generate(self, prompt: str | Chat, *, max_new_tokens: int = 40, **options: Any) -> str:
@@ -224,6 +237,28 @@ class LanguageModel:
             raise BadInput(
                 f"{site} is not defined for {kind}: attention and MLP run side by side; use resid_pre or resid_post"
             )
+
+    @property
+    def hooked(self) -> bool:
+        """Whether somebody's hooks are on the decoder; those that transformers leaves there do not count."""
+        return any(
+            not (getattr(hook, "__module__", None) or "").startswith("transformers.")
+            for module in self.body.modules()
+            for hooks in (module._forward_pre_hooks, module._forward_hooks)
+            for hook in hooks.values()
+        )
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether texts can share their beginnings in one pass: each token with a mask and a position of its own.
+
+        Measured at the first look, which must not be under an open edit.
+        """
+        if self.bridge is not None:
+            return False
+        ids = [(7 * i + 3) % self.config.vocab_size for i in range(8)]
+        gap = measure_packing(self.body, self.blocks, ids, self.dtype)
+        return gap <= (1e-5 if self.dtype == torch.float32 else 3e-2)
 
     @cached_property
     def _sums(self) -> tuple[float, bool]:

@@ -159,6 +159,7 @@ def select(acts: Activations, groups: Collection[str], sites: Sequence[Site] | N
         texts=tuple(text for text, kept in zip(acts.texts, keep.tolist(), strict=True) if kept),
         labels=acts.labels[keep],
         groups=tuple(group for group in acts.groups if group in wanted),
+        polarities=None if acts.polarities is None else acts.polarities[keep],
     )
 
 

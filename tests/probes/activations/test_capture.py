@@ -104,7 +104,7 @@ def test_float16_and_bfloat16_models_give_float32_on_the_host(build):
         ({"texts": ["the capital", ""]}, "text 1: .*no tokens"),
         ({"texts": ["the " * 200]}, "text 0: .*200 tokens.*at most 128"),
         ({"texts": ["the capital"], "tokens": "first"}, "'first' is no token rule.*'last', 'mean', 'all'"),
-        ({"texts": ["the capital", "the"], "tokens": 1}, "text 1 has 1 tokens, so no token 1"),
+        ({"texts": ["the capital", "the"], "tokens": 1}, "text 1: it has 1 tokens to read, so no token 1"),
         ({"texts": ["the capital"], "tokens": True}, "no token rule"),
         ({"texts": ["the capital"], "labels": [True, False]}, "2 labels for 1 texts"),
         ({"texts": ["the capital"], "batch_size": 0}, "at least 1"),
