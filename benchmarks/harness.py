@@ -4,7 +4,7 @@
 2. A figure is the median over rounds of the ratio of two contenders' times in the same round, since machines drift; its
    95 % interval are order statistics of the ratios (Clopper-Pearson on the median), which assumes nothing of their
    distribution.
-3. Peak memory is that of a fresh process, `ru_maxrss`.
+3. Peak memory is that of a fresh process: its high water mark of resident pages.
 
 Limits: rounds are taken for independent. A peer that is not installed is reported as missing, never as beaten.
 """
@@ -110,12 +110,21 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
     return Ratio(median(ratios), ratios[max(0, rank - 1)], ratios[min(n - 1, n - rank)], n)
 
 
+HIGH_WATER = """
+import resource, sys
+if sys.platform == "linux":  # ru_maxrss would count what the parent held when it made this process
+    with open("/proc/self/status") as file:
+        print(next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024)
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
 def peak_memory(code: str, *arguments: str) -> int:
     """Return the largest resident memory, in bytes, of a fresh Python that runs some code."""
-    script = f"{code}\nimport resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(done.stdout.split()[-1]) * unit
+    command = [sys.executable, "-c", code + HIGH_WATER, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
 
 
 def machine(*packages: str) -> dict[str, Any]:
