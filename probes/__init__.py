@@ -2,7 +2,7 @@
 knowledge.
 
 In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, knowing/,
-look, strips, plots, page, cli. A wing imports only wings listed before it, and inside a wing a file only files listed
+look, strips, plots/, page, cli. A wing imports only wings listed before it, and inside a wing a file only files listed
 before it.
 """
 
