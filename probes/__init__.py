@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reading.controls": ["controls"],
         "reading.metrics": ["Estimate", "auroc"],
         "reading.probe": ["LinearProbe"],
+        "reading.statistics": ["Statistic", "parse_statistic"],
         "reading.streams": ["Stream", "read"],
         "reading.sweep": ["Sweep", "sweep", "transfer"],
     },
