@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "model.language_model": ["LanguageModel", "load_model"],
         "model.sites": ["Site"],
         "reading.controls": ["controls"],
+        "reading.estimators": ["MassMean", "ReadingVector", "TTPD", "fit_sklearn"],
         "reading.metrics": ["Estimate", "auroc"],
         "reading.probe": ["LinearProbe"],
         "reading.statistics": ["Statistic", "parse_statistic"],

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from probes.errors import BadInput
 
-__all__ = ["check_features", "check_labels"]
+__all__ = ["check_features", "check_labels", "spread"]
 
 
 def check_features(features: Any, *, what: str = "the features") -> Float[np.ndarray, "row d_model"]:
@@ -48,3 +48,18 @@ def check_labels(labels: Any, rows: int) -> Bool[np.ndarray, "row"]:
     if truth.all() or not truth.any():
         raise BadInput("the labels are of one class only; give rows of both")
     return truth
+
+
+def spread(
+    centred: Float[np.ndarray, "row d_model"], size: Float[np.ndarray, "d_model"]
+) -> Float[np.ndarray, "d_model"]:
+    """Return the standard deviation of centred rows; 0 where a feature is constant and only its rounding is left.
+
+    Args:
+        centred: rows less their mean, or each less the mean of its class.
+        size: the largest magnitude of each feature before it was centred.
+    """
+    found = np.sqrt(np.square(centred).mean(0))
+    # A mean of n equal numbers is off by up to n roundings.
+    found[found <= len(centred) * np.finfo(np.float64).eps * size] = 0.0
+    return found

@@ -310,7 +310,8 @@ class LinearProbe:
             raise CouldNotRun("a frame needs pandas, which is not installed; run: pip install pandas") from error
         about = {"site": str(self.site), "method": self.method, "tokens": self.tokens, "concept": self.concept}
         own = {"d_model": self.d_model, "bias": self.bias, "norm": float(self.weight.double().norm())}
-        rows = [about | {"part": "probe", "name": name, "value": float(value), "how": "exact"} for name, value in own.items()]
+        exact = about | {"part": "probe", "how": "exact"}
+        rows = [exact | {"name": name, "value": float(value)} for name, value in own.items()]
         for part in ("controls", "receipt", "doctor"):
             estimates = getattr(self, part).items()
             rows += [about | {"part": part, "name": name} | estimate.to_dict() for name, estimate in estimates]

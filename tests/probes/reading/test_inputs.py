@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from probes.errors import BadInput
-from probes.reading.inputs import check_features, check_labels
+from probes.reading.inputs import check_features, check_labels, spread
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -44,3 +44,14 @@ def test_labels_are_true_and_false_and_both_occur():
     ):
         with pytest.raises(BadInput, match=words):
             check_labels(labels, 2)
+
+
+def test_a_constant_feature_has_no_spread_however_its_mean_was_rounded():
+    rows = np.full((3001, 3), 0.3)
+    rows[:, 1] = np.linspace(-1, 1, 3001)
+    rows[:, 2] = 1e6 + 1e-3 * rows[:, 1]
+    centred = rows - rows.mean(0)
+    assert centred[0, 0] != 0  # the sanity half: there is rounding to be seen through
+    found = spread(centred, np.abs(rows).max(0))
+    assert found[0] == 0
+    assert found[1:] == pytest.approx(rows[:, 1:].std(0), rel=1e-6)
