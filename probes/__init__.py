@@ -32,6 +32,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reading.controls": ["controls"],
         "reading.estimators": ["MassMean", "ReadingVector", "TTPD", "fit_sklearn"],
         "reading.metrics": ["Estimate", "auroc"],
+        "reading.pairs": ["fit_ccs"],
+        "reading.pooling": ["AttentionProbe", "by_text", "fit_attention_pooling"],
         "reading.probe": ["LinearProbe"],
         "reading.statistics": ["Statistic", "parse_statistic"],
         "reading.streams": ["Stream", "read"],

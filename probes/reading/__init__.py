@@ -1,5 +1,5 @@
 """From activations to scores.
 
-In reading order: ranking, metrics, inputs, statistics, folding, probe, streams, estimators, fitting, splits,
-controls, sweep.
+In reading order: ranking, metrics, inputs, statistics, folding, probe, streams, estimators, pairs, pooling,
+fitting, splits, controls, sweep.
 """
