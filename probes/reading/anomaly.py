@@ -23,7 +23,7 @@ d_model, what lies outside the span of the rows is not seen at all. No detector 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +38,7 @@ from torch import Tensor
 
 from probes.artifact import read_artifact, require, write_artifact
 from probes.errors import ArtifactError, BadInput, BeliefError
+from probes.model.fingerprint import match
 from probes.model.sites import Site
 from probes.reading.inputs import check_features, spread
 
@@ -262,6 +263,10 @@ class AnomalyProbe:
         with torch.autocast(rows.device.type, enabled=False):
             return _anomaly(rows.to(exact).reshape(-1, self.d_model), *maps).reshape(rows.shape[:-1]).float()
 
+    def match(self, model: Any, allow: Iterable[str] = ()) -> tuple[str, ...]:
+        """Refuse a model that is not the one this probe was fitted on; as `LinearProbe.match`."""
+        return match(self.fingerprint, model.fingerprint, allow)
+
     def save(self, folder: str | os.PathLike, *, overwrite: bool = False) -> None:
         """Write the probe into a folder of its own, whole or not at all."""
         body = {"site": str(self.site), "fingerprint": dict(self.fingerprint)}
@@ -283,7 +288,8 @@ class AnomalyProbe:
         if any(tensor.dtype != torch.float64 for tensor in artifact.tensors.values()):
             raise ArtifactError(f"{folder}: the tensors of an anomaly probe are float64; these are not")
         try:
-            return cls(**artifact.tensors, **require(artifact.manifest, BODY))
+            fields = require(artifact.manifest, BODY)
+            return cls(**artifact.tensors, **(fields | {"site": Site.parse(fields["site"])}))
         except BeliefError as error:
             raise ArtifactError(f"{folder}: {error}") from error
 

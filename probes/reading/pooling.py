@@ -15,7 +15,8 @@ Limits: neither loss is convex: another seed may find another probe. A padded te
 unpadded one: equal to about 1e-6 of the score's size, not to the bit.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from types import MappingProxyType
@@ -26,13 +27,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from probes.errors import BadInput, CouldNotRun, NotFound, nearest
+from probes.artifact import read_artifact, require, write_artifact
+from probes.errors import ArtifactError, BadInput, BeliefError, CouldNotRun, NotFound, nearest
+from probes.model.fingerprint import match
 from probes.model.sites import Site
 from probes.reading.inputs import check_features, check_labels, spread
 
 __all__ = ["POOLINGS", "AttentionProbe", "by_text", "fit_attention_pooling"]
 
 POOLINGS = ("attention", "max")
+KIND = "attention"
+BODY = {"bias": float, "site": str, "pooling": str, "method": str, "concept": str, "fingerprint": dict[str, str]}
+TENSORS = {"query": torch.float32, "value": torch.float32}
 STEPS = 300
 
 
@@ -116,6 +122,32 @@ class AttentionProbe:
         if self.pooling == "attention":
             return weight.softmax(-2)
         return torch.nn.functional.one_hot(weight.argmax(-2), rows.shape[-2]).movedim(-1, -2).float()
+
+    def match(self, model: Any, allow: Iterable[str] = ()) -> tuple[str, ...]:
+        """Refuse a model that is not the one this probe was fitted on; as `LinearProbe.match`."""
+        return match(self.fingerprint, model.fingerprint, allow)
+
+    def save(self, folder: str | os.PathLike, *, overwrite: bool = False) -> None:
+        """Write the probe into a folder of its own, whole or not at all."""
+        body = {name: getattr(self, name) for name in ("bias", "pooling", "method", "concept")}
+        body |= {"site": str(self.site), "fingerprint": dict(self.fingerprint)}
+        write_artifact(folder, KIND, body, {"query": self.query, "value": self.value}, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "AttentionProbe":
+        """Read what `save` wrote; no model is needed.
+
+        Raises:
+            ArtifactError: the folder holds no attention probe, or something about it is wrong.
+        """
+        artifact = read_artifact(folder, KIND)
+        if {name: tensor.dtype for name, tensor in artifact.tensors.items()} != TENSORS:
+            raise ArtifactError(f"{folder}: an attention probe has a query and a value, both float32; this has not")
+        try:
+            fields = require(artifact.manifest, BODY)
+            return cls(**artifact.tensors, **(fields | {"site": Site.parse(fields["site"])}))
+        except BeliefError as error:
+            raise ArtifactError(f"{folder}: {error}") from error
 
 
 def fit_attention_pooling(

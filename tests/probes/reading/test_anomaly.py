@@ -1,5 +1,7 @@
 """Anomaly detectors: distances by hand, scikit-learn's checks and distances, and anomalies planted where we say."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 from sklearn.utils.estimator_checks import check_estimator
 
 from probes.artifact import read_artifact, write_artifact
-from probes.errors import ArtifactError, BadInput
+from probes.errors import ArtifactError, BadInput, Mismatch
 from probes.model.sites import Site
 from probes.reading.anomaly import (
     AnomalyProbe,
@@ -197,6 +199,9 @@ def test_saved_and_loaded_it_is_the_same_probe(name, tmp_path):
     assert torch.equal(again.scores(rows), probe.scores(rows))
     assert (again.site, again.method, again.concept) == (SITE, name, "odd é")
     assert dict(again.fingerprint) == {"config": "a"}
+    assert again.match(SimpleNamespace(fingerprint={"config": "a"})) == ()
+    with pytest.raises(Mismatch):
+        again.match(SimpleNamespace(fingerprint={"config": "b"}))
 
 
 def test_a_damaged_folder_is_refused(tmp_path):

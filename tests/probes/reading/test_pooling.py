@@ -1,11 +1,13 @@
 """Attention pooling: two tokens by hand, padding, a needle in a text, and what the mean of the tokens cannot find."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from probes.errors import BadInput, NotFound
+from probes.artifact import write_artifact
+from probes.errors import ArtifactError, BadInput, Mismatch, NotFound
 from probes.model.sites import Site
 from probes.reading.fitting import fit_logistic
 from probes.reading.metrics import auroc_values
@@ -161,3 +163,40 @@ def test_what_cannot_be_pooled_is_refused():
         AttentionProbe(torch.full((1, 6), math.inf), torch.ones(1, 6), 0.0, SITE)
     with pytest.raises(BadInput, match="a value a query"):
         AttentionProbe(torch.ones(2, 6), torch.ones(1, 6), 0.0, SITE)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_saved_and_loaded_it_is_the_same_probe(pooling, tmp_path):
+    rows = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0))
+    about = {"concept": "é", "fingerprint": {"config": "a"}, "method": "mine"}
+    probe = AttentionProbe(rows[0, :2], rows[1, :2], 0.1 + 0.2, SITE, pooling, **about)
+    probe.save(tmp_path / "probe")
+    again = AttentionProbe.load(tmp_path / "probe")
+    assert torch.equal(again.scores(rows), probe.scores(rows))
+    assert (again.site, again.pooling, again.bias, again.concept, again.method) == (
+        SITE,
+        pooling,
+        0.1 + 0.2,
+        "é",
+        "mine",
+    )
+    assert again.match(SimpleNamespace(fingerprint={"config": "a"})) == ()
+    with pytest.raises(Mismatch):
+        again.match(SimpleNamespace(fingerprint={"config": "b"}))
+
+
+def test_a_damaged_folder_is_refused(tmp_path):
+    tensors = {"query": torch.ones(1, 3), "value": torch.ones(1, 3)}
+    body = {"bias": 0.5, "site": "resid_post.1", "pooling": "max", "method": "", "concept": "", "fingerprint": {}}
+    for name, changed, fields, words in (
+        ("missing", {"query": tensors["query"]}, body, "a query and a value"),
+        ("double", tensors | {"value": torch.ones(1, 3).double()}, body, "float32"),
+        ("heads", tensors | {"value": torch.ones(2, 3)}, body, "a value a query"),
+        ("pooling", tensors, body | {"pooling": "mean"}, "no pooling"),
+        ("field", tensors, body | {"more": 1}, "more"),
+    ):
+        write_artifact(tmp_path / name, "attention", fields, changed)
+        with pytest.raises(ArtifactError, match=words):
+            AttentionProbe.load(tmp_path / name)
+    write_artifact(tmp_path / "good", "attention", body, tensors)
+    assert AttentionProbe.load(tmp_path / "good").bias == 0.5
