@@ -10,7 +10,7 @@ from probes.reading.metrics import auroc_values
 from probes.reading.pairs import ccs_loss, fit_ccs
 
 
-def _pairs(count=150, width=24, *, strength=3.0, trap=0.0, seed=0):
+def _pairs(count=100, width=12, *, strength=3.0, trap=0.0, seed=0):
     """Twins that share their noise, differ by truth on axis 0, by side on axis 1, and by something else on axis 2."""
     rng = np.random.default_rng(seed)
     truth, other = rng.random((2, count)) < 0.5
