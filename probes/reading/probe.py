@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probes.artifact import read_artifact, require, write_artifact
-from probes.errors import ArtifactError, BadInput, BeliefError
+from probes.errors import ArtifactError, BadInput, BeliefError, CouldNotRun
 from probes.model.fingerprint import match
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate
@@ -73,7 +73,7 @@ class LinearProbe:
     tokens: str = "last"
     """At which tokens it was fitted."""
     method: str = "given"
-    """How it was fitted: "logistic", "lda", or "given"."""
+    """How it was fitted: "logistic", "lda", "ttpd", ..., the name of a scikit-learn class, or "given"."""
     concept: str = ""
     """What a high score means, for people to read."""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
@@ -243,3 +243,78 @@ class LinearProbe:
         return cls(
             weight, bias, Site.parse(site), tokens=tokens, method=method, concept=concept, fingerprint=fingerprint
         )
+
+    @classmethod
+    def from_sklearn(
+        cls,
+        estimator: Any,
+        site: Site | str,
+        *,
+        tokens: str = "last",
+        concept: str = "",
+        fingerprint: Mapping[str, str] = NOTHING,
+        method: str = "",
+    ) -> "LinearProbe":
+        """Make a probe from a fitted scikit-learn classifier, or a pipeline of affine steps that ends in one.
+
+        Args:
+            estimator: binary and linear; a high score will mean its `classes_[1]`.
+            site: where the activations it was fitted on were read.
+            tokens: at which tokens.
+            concept: what a high score means; `classes_[1]` where that is a word.
+            fingerprint: `model.fingerprint`; without it, `match` refuses every model.
+            method: how it was fitted; the name of the last step's class where none is given.
+
+        Raises:
+            BadInput: it does not fold, with the step that does not; or it is not fitted.
+            CouldNotRun: folded, it scores otherwise than before.
+        """
+        from probes.reading.folding import fold  # here, so that only who comes from scikit-learn imports it
+
+        weight, bias, centre, last = fold(estimator)
+        classes = getattr(last, "classes_", ())
+        if not concept and len(classes) == 2 and isinstance(classes[1], str):
+            concept = str(classes[1])
+        about = {"tokens": tokens, "method": method or type(last).__name__, "concept": concept}
+        return cls.from_float64(weight, bias, centre, site, fingerprint=fingerprint, **about)
+
+    @classmethod
+    def from_float64(cls, weight: Any, bias: float, centre: Any, site: Site | str, **about: Any) -> "LinearProbe":
+        """Make a probe from a float64 solution, with the rounding of its weight taken back where the data lie.
+
+        Args:
+            weight: `Float["d_model"]`, float64.
+            bias: added to every score.
+            centre: `Float["d_model"]`: the mean of the rows it was fitted on.
+            site: where it reads.
+            about: further fields of the probe.
+        """
+        exact = torch.as_tensor(weight, dtype=torch.float64)
+        rounded = exact.float()
+        shift = (rounded.double() - exact) @ torch.as_tensor(centre, dtype=torch.float64)
+        return cls(rounded, float(bias) - float(shift), Site.parse(site), **about)
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame: the probe's own numbers, then every estimate it carries, one a row.
+
+        Columns: site, method, tokens, concept (alike in each row, so that frames of several probes can be joined), part
+        ("probe", "controls", "receipt", "doctor"), name, value, lower, upper, n, confidence, how; the numbers of part
+        "probe" (d_model, bias, the weight's norm) have no interval.
+
+        Raises:
+            CouldNotRun: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise CouldNotRun("a frame needs pandas, which is not installed; run: pip install pandas") from error
+        about = {"site": str(self.site), "method": self.method, "tokens": self.tokens, "concept": self.concept}
+        own = {"d_model": self.d_model, "bias": self.bias, "norm": float(self.weight.double().norm())}
+        exact = about | {"part": "probe", "how": "exact"}
+        rows = [exact | {"name": name, "value": float(value)} for name, value in own.items()]
+        for part in ("controls", "receipt", "doctor"):
+            estimates = getattr(self, part).items()
+            rows += [about | {"part": part, "name": name} | estimate.to_dict() for name, estimate in estimates]
+        columns = [*about, "part", "name", *ESTIMATE]
+        kinds = {"n": "Int64"} | {name: "float64" for name, kind in ESTIMATE.items() if kind is float}
+        return pandas.DataFrame(rows, columns=columns).astype(kinds)
