@@ -7,7 +7,7 @@ import torch
 
 from probes.errors import BadInput, NotFound, TooFew
 from probes.model.sites import Site
-from probes.reading.controls import MEANINGS
+from probes.reading.controls import MEANINGS, NEEDS_MODEL
 from probes.reading.metrics import Estimate, auroc
 from probes.reading.splits import Split, row_groups, row_labels, select
 from probes.reading.sweep import Sweep, sweep, transfer
@@ -46,7 +46,7 @@ def test_a_planted_direction_is_found_at_its_layer_and_nowhere_else(found):
 
 
 def test_the_best_probe_brings_every_control_that_needs_no_model(found):
-    assert set(found.best.controls) == {name for name in MEANINGS if "log_probability" not in name}
+    assert set(found.best.controls) == set(MEANINGS) - set(NEEDS_MODEL)
     assert all(isinstance(estimate, Estimate) for estimate in found.best.controls.values())
     chosen = next(row for row in found.rows if (row.site, row.estimator) == (found.site, found.best.method))
     assert found.best.controls["auroc"] == chosen.test
