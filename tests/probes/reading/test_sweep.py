@@ -108,7 +108,7 @@ def test_the_table_reads_as_text_and_as_html(found):
     assert f"resid_post.2, {found.best.method}" in str(found.table)
     for words in MEANINGS.values():
         assert words in str(found.table)
-    assert str(found.table).count("missing (needs the model") == 2
+    assert str(found.table).count("missing (needs the model") == len(NEEDS_MODEL)
     page = found.table._repr_html_()
     assert page.count("<tr>") == 1 + 8 + 1 + len(MEANINGS)
     assert page.count("<th>") == 2 * len(found.table.headings)
