@@ -7,7 +7,7 @@ import torch
 
 from probes.errors import BadInput, NotFound, TooFew
 from probes.model.sites import Site
-from probes.reading.controls import MEANINGS
+from probes.reading.controls import MEANINGS, NEEDS_MODEL
 from probes.reading.metrics import Estimate, auroc
 from probes.reading.splits import Split, row_groups, row_labels, select
 from probes.reading.sweep import Sweep, sweep, transfer
@@ -46,7 +46,7 @@ def test_a_planted_direction_is_found_at_its_layer_and_nowhere_else(found):
 
 
 def test_the_best_probe_brings_every_control_that_needs_no_model(found):
-    assert set(found.best.controls) == {name for name in MEANINGS if "log_probability" not in name}
+    assert set(found.best.controls) == set(MEANINGS) - set(NEEDS_MODEL)
     assert all(isinstance(estimate, Estimate) for estimate in found.best.controls.values())
     chosen = next(row for row in found.rows if (row.site, row.estimator) == (found.site, found.best.method))
     assert found.best.controls["auroc"] == chosen.test
@@ -108,7 +108,7 @@ def test_the_table_reads_as_text_and_as_html(found):
     assert f"resid_post.2, {found.best.method}" in str(found.table)
     for words in MEANINGS.values():
         assert words in str(found.table)
-    assert str(found.table).count("missing (needs the model") == 2
+    assert str(found.table).count("missing (needs the model") == len(NEEDS_MODEL)
     page = found.table._repr_html_()
     assert page.count("<tr>") == 1 + 8 + 1 + len(MEANINGS)
     assert page.count("<th>") == 2 * len(found.table.headings)
