@@ -50,6 +50,8 @@ Reader = Callable[[list[Any]], Any]
 """Somebody's own extraction: texts in, `Float["text d_model"]` out, at the probe's site and the last token."""
 TOPIC = "capitals"
 TEXTS = 24
+STEPS = 6
+"""Tokens of each text that are decoded one by one: a pass for each, over all of the weights."""
 SHARE = 0.1
 """Of the standard deviation of the scores: the margin where none is given."""
 UNLIKE = 1e-3
@@ -377,7 +379,7 @@ def _ways(bench: _Bench, dtypes: Iterable[str], bridge: bool) -> Iterator[tuple[
     model, texts, site, rule = bench.model, bench.texts, bench.site, bench.rule
     yield "batched", "capture: padded on the right, with a mask", lambda: in_batches(model, texts, site, rule)
     yield "left_padding", "padded on the left, as generate does", lambda: _left_padded(bench)
-    yield "kv_cache", "first half, then token by token over a cache", lambda: _cached(bench, _by_token)
+    yield "kv_cache", "the last tokens one by one over a cache", lambda: _cached(bench, _by_token)
     yield "chunked_prefill", "in three pieces over a cache", lambda: _cached(bench, _in_three)
     yield "attention", f"{_other_attention(model)} attention", lambda: _attention(bench)
     for word in dtypes:
@@ -400,7 +402,7 @@ def _cached(bench: _Bench, cut: Callable[[int], list[int]]) -> Rows:
 
 
 def _by_token(length: int) -> list[int]:
-    return list(range(max(1, length // 2), length))
+    return list(range(max(1, length - STEPS), length))
 
 
 def _in_three(length: int) -> list[int]:
@@ -439,7 +441,8 @@ def _on_bridge(bench: _Bench) -> Rows:
         raise CouldNotRun("TransformerLens is not installed; pip install transformer-lens") from error
     second = clone(bench.model, own=True)  # booting replaces modules
     options = {"tokenizer": copy.deepcopy(second.tokenizer), "dtype": second.dtype, "device": str(second.device)}
-    booted = TransformerBridge.boot_transformers("given", hf_model=second.module, **options)
+    with torch.random.fork_rng(devices=[]):  # booting draws numbers
+        booted = TransformerBridge.boot_transformers("given", hf_model=second.module, **options)
     name = f"blocks.{bench.site.layer}.hook_{bench.site.name}"
     rows = []
     for ids in bench.encoded:

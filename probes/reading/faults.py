@@ -63,8 +63,9 @@ def explain(
     if given.shape != right.shape:
         return _other_shape(given, right)
     own = distance(given, right)
-    rounded = {name: distance(_in_dtype(model, texts, site, name), right) for name in _signature(given)}
-    if rounded and own <= 3 * min(rounded.values()):
+    word = _signature(given)
+    noise = distance(_in_dtype(model, texts, site, word), right) if word else 0.0
+    if word and own <= 3 * noise:
         cause = _stored(given, right, own) or _rounding(model, texts, site, given, right)
         if cause:
             return cause
@@ -77,8 +78,8 @@ def explain(
             break
     if best <= EXPLAINED * own:
         return cause
-    if rounded and best <= min(3 * min(rounded.values()), own / 2):
-        return f"{cause}; and {min(rounded, key=rounded.get)} rounding on top"
+    if best <= min(3 * noise, own / 2):
+        return f"{cause}; and {word} rounding on top"
     return _rounding(model, texts, site, given, right)
 
 
@@ -135,7 +136,7 @@ def _places(model: LanguageModel, encoded: list[list[int]], site: Site) -> Itera
     last: dict[Any, list[Tensor]] = {other: [] for other in [*sites, "norm"]}
     tokens: dict[str, list[Tensor]] = {"before": [], "first": [], "mean": []}
     for ids in encoded:
-        seen, output = run(model, sites, model.collate([ids]))
+        seen, output = run(model, sites, model.collate([ids]), whole=True)
         for other, values in seen.items():
             last[other].append(values[0, -1])
         last["norm"].append(output.last_hidden_state[0, -1].float().cpu())
@@ -289,21 +290,21 @@ def _shifted(model: LanguageModel, encoded: list[list[int]], site: Site) -> Tens
 # ------------------------------------------------------------------------------------------------------------- rounding
 
 
-def _signature(given: Tensor) -> list[str]:
-    """Which of the coarser dtypes hold every one of these numbers exactly."""
-    return [name for name, dtype in ROUNDING.items() if torch.equal(given.to(dtype).float(), given)]
+def _signature(given: Tensor) -> str:
+    """Return the coarser dtype that holds every one of these numbers exactly; most of bfloat16's are float16's too."""
+    return next((name for name, dtype in ROUNDING.items() if torch.equal(given.to(dtype).float(), given)), "")
 
 
 def _stored(given: Tensor, right: Tensor, own: float) -> str:
-    for name in _signature(given):
-        if distance(given, right.to(ROUNDING[name]).float()) <= EXPLAINED * own:
-            return f"{name} read as float32: rounded to {name} after a float32 forward pass"
-    return ""
+    name = _signature(given)
+    if distance(given, right.to(ROUNDING[name]).float()) > EXPLAINED * own:
+        return ""
+    return f"{name} read as float32: rounded to {name} after a float32 forward pass"
 
 
 def _rounding(model: LanguageModel, texts: Sequence[Any], site: Site, given: Tensor, right: Tensor) -> str:
     """Return the dtype whose error the given rows share in size and direction; empty where none is."""
-    for name in _signature(given) or ROUNDING:
+    for name in [_signature(given)] if _signature(given) else ROUNDING:
         for way in ("weights", "autocast"):
             made = _in_dtype(model, texts, site, name, autocast=way == "autocast")
             error, expected = given - right, made - right

@@ -4,12 +4,13 @@
 `generate` batches, `cached` is how it decodes, `in_batches` is how `capture` reads; `clone` gives the same model in
 another dtype or with another attention implementation.
 
-Limits: every pass runs the whole decoder, also the layers behind the site.
+Limits: a pass over a cache runs the whole decoder, the others end after the site.
 """
 
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -42,23 +43,32 @@ Rows = list[Float[Tensor, "row d_model"]]
 """float32 on the host, by text."""
 
 
+class _DeepEnough(Exception):
+    """Ends a forward pass after the deepest site; never leaves this file."""
+
+
 @torch.no_grad()
 def run(
-    model: LanguageModel, sites: Site | Iterable[Site], batch: Mapping[str, Any], **options: Any
+    model: LanguageModel, sites: Site | Iterable[Site], batch: Mapping[str, Any], *, whole: bool = False
 ) -> tuple[dict[Site, Float[Tensor, "batch position d_model"]], Any]:
     """Return what the sites held in one forward pass, float32 on the host, and what the decoder put out.
+
+    The pass ends after the deepest site, unless the whole of it is asked for: then the output is not None.
 
     Raises:
         CouldNotRun: a hook did not fire.
     """
-    wanted = [sites] if isinstance(sites, Site) else list(sites)
+    wanted = [sites] if isinstance(sites, Site) else sorted(sites)
+    output = None
     seen: dict[Site, Tensor] = {}
 
     def keep(site: Site, tensor: Tensor) -> None:
         seen[site] = tensor.detach().to("cpu", torch.float32, copy=True)
+        if site == wanted[-1] and not whole:
+            raise _DeepEnough
 
-    with taps(model, wanted, keep):
-        output = model.body(**{"use_cache": False, **batch, **options})
+    with taps(model, wanted, keep), suppress(_DeepEnough):
+        output = model.body(**{"use_cache": False, **batch})
     missing = [str(site) for site in wanted if site not in seen]
     if missing:
         raise CouldNotRun(f"no hook fired at {', '.join(missing)}; the model ran without its modules being called")
@@ -110,9 +120,9 @@ def cached(
     for ids in encoded:
         cuts, cache, parts = [0, *cut(len(ids)), len(ids)], None, []
         for start, end in zip(cuts, cuts[1:], strict=False):
-            batch = {**model.collate([ids[start:end]]), "past_key_values": cache}
+            batch = {**model.collate([ids[start:end]]), "past_key_values": cache, "use_cache": True}
             batch["attention_mask"] = batch["attention_mask"].new_ones(1, end)
-            seen, output = run(model, site, batch, use_cache=True)
+            seen, output = run(model, site, batch, whole=True)
             cache = output.past_key_values
             parts.append(seen[site][0])
         rows.append(pick(rule, torch.cat(parts)))

@@ -148,20 +148,26 @@ PLANTED = [
 ]
 
 
-def read_by(model, reader, **options):
-    report = probes.doctor(model, probe_of(model), TEXTS, reader=reader, dtypes=(), **options)
-    return report.checks[-1]
+@pytest.fixture
+def read_by(monkeypatch):
+    """`read_by(model, reader)` is the doctor's check of the reader, without the other checks before it."""
+    monkeypatch.setattr(room, "_ways", lambda *_: ())
+
+    def examine(model, reader, **options):
+        return probes.doctor(model, probe_of(model), TEXTS, reader=reader, **options).checks[-1]
+
+    return examine
 
 
 def figure(report, name):
     return next(check for check in report.checks if check.name == name)
 
 
-def test_the_toy_by_hand_a_shift_of_the_activation_along_the_probe_is_the_figure(tiny):
-    """A reader that adds d to every row moves every score by weight . d: here by exactly |w|^2 / 100."""
-    probe = probe_of(tiny)
+def test_the_toy_by_hand_a_shift_of_the_activation_along_the_probe_is_the_figure(llama, read_by):
+    """A reader that adds d to every row moves every score by weight . d: here by |w|^2 / 100."""
+    probe = probe_of(llama)
     shift = probe.weight / 100
-    check = read_by(tiny, lambda texts: torch.as_tensor(right_reader(tiny)(texts)) + shift)
+    check = read_by(llama, lambda texts: torch.as_tensor(right_reader(llama)(texts)) + shift)
     assert check.difference == pytest.approx(float(probe.weight @ shift), abs=1e-4)
     assert check.cause == "no known fault reproduces it"
 
@@ -187,28 +193,28 @@ def test_the_reference_is_what_hugging_face_gives_for_each_text_alone(tiny):
 
 
 @pytest.mark.parametrize(("plant", "says"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_planted_fault_is_found_and_named(tiny, plant, says):
+def test_a_planted_fault_is_found_and_named(tiny, plant, says, read_by):
     check = read_by(tiny, plant(tiny))
     assert says in check.cause
     if "bfloat16" not in says:
         assert check.passed is False
 
 
-def test_a_right_reader_passes_and_nothing_is_named(tiny):
+def test_a_right_reader_passes_and_nothing_is_named(tiny, read_by):
     check = read_by(tiny, right_reader(tiny))
     assert (check.passed, check.cause) == (True, "")
     assert check.difference < 1e-4
 
 
-def test_bfloat16_passes_a_wide_margin_and_is_named_all_the_same(tiny):
-    check = read_by(tiny, in_bfloat16(tiny), margin=1e6)
+def test_bfloat16_passes_a_wide_margin_and_is_named_all_the_same(llama, read_by):
+    check = read_by(llama, in_bfloat16(llama), margin=1e6)
     assert check.passed is True
     assert "bfloat16" in check.cause
-    assert read_by(tiny, in_bfloat16(tiny), margin=1e-6).passed is False
+    assert read_by(llama, in_bfloat16(llama), margin=1e-3).passed is False
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
-def test_a_fault_is_found_whatever_the_batch_size_of_the_reader(llama, size):
+def test_a_fault_is_found_whatever_the_batch_size_of_the_reader(llama, size, read_by):
     def in_batches(texts):
         read = wrong_side(llama)
         return torch.cat([read(texts[at : at + size]) for at in range(0, len(texts), size)])
@@ -222,7 +228,7 @@ def test_a_fault_is_found_whatever_the_batch_size_of_the_reader(llama, size):
         assert "wrong padding side" in check.cause
 
 
-def test_left_padding_without_positions_is_harmless_with_rotary_ones_and_named_with_absolute_ones(build):
+def test_left_padding_without_positions_is_harmless_with_rotary_ones_and_named_with_absolute_ones(build, read_by):
     def reader(model):
         return lambda texts: hidden(model, batch_of(model, texts, "left"))[:, -1]
 
@@ -231,18 +237,18 @@ def test_left_padding_without_positions_is_harmless_with_rotary_ones_and_named_w
     assert "positions count the padding" in read_by(gpt2, reader(gpt2)).cause
 
 
-def test_a_fault_under_rounding_is_named_with_both(llama):
+def test_a_fault_under_rounding_is_named_with_both(llama, read_by):
     check = read_by(llama, lambda texts: torch.as_tensor(one_early(llama)(texts)).bfloat16())
     assert "off-by-one position" in check.cause
 
 
-def test_noise_is_given_no_name(tiny):
-    noise = torch.randn(len(TEXTS), tiny.d_model, generator=torch.Generator().manual_seed(5))
+def test_noise_is_given_no_name(llama, read_by):
+    noise = torch.randn(len(TEXTS), llama.d_model, generator=torch.Generator().manual_seed(5))
 
     def noisy(texts):
-        return torch.as_tensor(right_reader(tiny)(texts)) + noise[: len(texts)]
+        return torch.as_tensor(right_reader(llama)(texts)) + noise[: len(texts)]
 
-    assert read_by(tiny, noisy).cause == "no known fault reproduces it"
+    assert read_by(llama, noisy).cause == "no known fault reproduces it"
 
 
 def test_a_reader_that_raises_is_not_run_and_never_a_pass(llama):
@@ -256,7 +262,7 @@ def test_a_reader_that_raises_is_not_run_and_never_a_pass(llama):
     assert "not run: reader" in report.sentence
 
 
-def test_a_reader_of_another_shape_or_of_nan_fails(llama):
+def test_a_reader_of_another_shape_or_of_nan_fails(llama, read_by):
     assert read_by(llama, lambda texts: torch.zeros(len(texts), 3, 4)).passed is None
     narrow = read_by(llama, lambda texts: torch.zeros(len(texts), 5))
     assert (narrow.passed, narrow.cause[:13]) == (False, "rows of shape")
@@ -277,16 +283,16 @@ def test_figures_do_not_depend_on_the_order_of_the_texts_and_name_the_same_text(
         assert a.position == len(tiny.encode(TEXTS[a.text])) - 1
 
 
-def test_the_worst_text_is_named(tiny):
+def test_the_worst_text_is_named(llama, read_by):
     def read(texts):
-        rows = torch.as_tensor(right_reader(tiny)(texts)).clone()
+        rows = torch.as_tensor(right_reader(llama)(texts)).clone()
         for i, text in enumerate(texts):
-            rows[i] += (3.0 if text == TEXTS[6] else 0.01) * torch.ones(tiny.d_model)
+            rows[i] += (3.0 if text == TEXTS[6] else 0.01) * torch.ones(llama.d_model)
         return rows
 
-    check = read_by(tiny, read)
+    check = read_by(llama, read)
     assert check.text == 6
-    assert check.position == len(tiny.encode(TEXTS[6])) - 1
+    assert check.position == len(llama.encode(TEXTS[6])) - 1
 
 
 @pytest.mark.parametrize("tokens", ["last", "mean", "all", "0", "-1"])
@@ -311,7 +317,7 @@ def test_the_margin_is_a_tenth_of_the_spread_unless_given(llama):
     assert probes.doctor(llama, probe, TEXTS, dtypes=(), margin=0.25).figures["margin"].value == 0.25
 
 
-# ------------------------------------------------------------------------------------------------- models with something
+# ------------------------------------------------------------------------------------------ models with something wrong
 
 
 def test_a_model_whose_cache_is_broken_fails_the_cache_alone(build):
@@ -385,19 +391,19 @@ def test_what_could_not_be_compared_is_no_pass(llama):
     assert figure(short, "kv_cache").passed is None
 
 
-def test_the_bridge_is_compared_when_asked(tiny):
-    assert "bridge" not in probes.doctor(tiny, probe_of(tiny), TEXTS, dtypes=()).figures
-    report = probes.doctor(tiny, probe_of(tiny), TEXTS, dtypes=(), bridge=True)
+def test_the_bridge_is_compared_when_asked(llama):
+    report = probes.doctor(llama, probe_of(llama), TEXTS, dtypes=(), bridge=True)
+    assert [check.name for check in report.checks] == [*WAYS[:5], "bridge"]
     assert figure(report, "bridge").passed
     assert 0 < report.figures["bridge"].value < 1e-4
 
 
-def test_the_model_is_left_as_it_was(tiny, hooks_of):
-    alone(tiny, [tiny.encode(TEXTS[0])], probes.Site("resid_post", 0), "last")
-    before = hooks_of(tiny.module), tiny.fingerprint, tiny.config._attn_implementation
+def test_the_model_is_left_as_it_was(llama, hooks_of):
+    wrong_side(llama)(TEXTS)  # at the first look at hidden states transformers hangs hooks of its own; those stay
+    before = hooks_of(llama.module), llama.fingerprint, llama.config._attn_implementation
     state = torch.get_rng_state()
-    probes.doctor(tiny, probe_of(tiny), TEXTS, bridge=True, reader=wrong_side(tiny))
-    assert (hooks_of(tiny.module), tiny.fingerprint, tiny.config._attn_implementation) == before
+    probes.doctor(llama, probe_of(llama), TEXTS, bridge=True, reader=wrong_side(llama))
+    assert (hooks_of(llama.module), llama.fingerprint, llama.config._attn_implementation) == before
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -461,41 +467,41 @@ def test_files_of_texts(tmp_path):
 # --------------------------------------------------------------------------------------------- manifest, match, reports
 
 
-def test_a_dtype_is_accepted_at_match_only_where_the_doctor_has_seen_it(tiny, tmp_path):
-    probe, half = probe_of(tiny), clone(tiny, dtype=torch.bfloat16)
+def test_a_dtype_is_accepted_at_match_only_where_the_doctor_has_seen_it(llama, tmp_path):
+    probe, half = probe_of(llama), clone(llama, dtype=torch.bfloat16)
     with pytest.raises(Mismatch, match="belief doctor MODEL --probe DIR --dtype bfloat16") as caught:
         probe.match(half)
     assert caught.value.parts == ("dtype",)
     assert probe.match(half, allow={"dtype"}) == ("dtype",)
 
-    seen = probes.doctor(tiny, probe, TEXTS, dtypes=["bfloat16"]).probe
+    seen = probes.doctor(llama, probe, TEXTS, dtypes=["bfloat16"]).probe
     seen.save(tmp_path / "probe")
     seen = LinearProbe.load(tmp_path / "probe")
     assert seen.match(half) == ("dtype",)
-    assert seen.match(tiny) == ()
+    assert seen.match(llama) == ()
     with pytest.raises(Mismatch, match="float16"):
-        seen.match(clone(tiny, dtype=torch.float16))
+        seen.match(clone(llama, dtype=torch.float16))
 
-    strict = probes.doctor(tiny, probe, TEXTS, dtypes=["bfloat16"], margin=1e-5).probe
+    strict = probes.doctor(llama, probe, TEXTS, dtypes=["bfloat16"], margin=1e-5).probe
     with pytest.raises(Mismatch, match="beyond its margin"):
         strict.match(half)
 
 
-def test_a_figure_for_a_dtype_excuses_nothing_else(tiny):
-    seen = probes.doctor(tiny, probe_of(tiny), TEXTS, dtypes=["bfloat16"]).probe
-    half = clone(tiny, dtype=torch.bfloat16)
+def test_a_figure_for_a_dtype_excuses_nothing_else(llama):
+    seen = probes.doctor(llama, probe_of(llama), TEXTS, dtypes=["bfloat16"]).probe
+    half = clone(llama, dtype=torch.bfloat16)
     with torch.no_grad():
-        half.blocks[2].module.mlp.get_submodule("c_proj" if hasattr(half.blocks[2].module.mlp, "c_proj") else "down_proj").weight[0, 0] += 1  # fmt: skip
+        next(half.blocks[2].module.mlp.parameters())[0, 0] += 1
     with pytest.raises(Mismatch) as caught:
         seen.match(half, allow={"weights"})
     assert caught.value.parts == ("dtype",)
 
 
-def test_a_figure_without_its_margin_is_not_enough(tiny):
-    seen = probes.doctor(tiny, probe_of(tiny), TEXTS, dtypes=["bfloat16"]).probe
+def test_a_figure_without_its_margin_is_not_enough(llama):
+    seen = probes.doctor(llama, probe_of(llama), TEXTS, dtypes=["bfloat16"]).probe
     bare = replace(seen, doctor={"bfloat16": seen.doctor["bfloat16"]})
     with pytest.raises(Mismatch, match="has not seen"):
-        bare.match(clone(tiny, dtype=torch.bfloat16))
+        bare.match(clone(llama, dtype=torch.bfloat16))
 
 
 def test_figures_are_written_into_the_folder_of_their_probe_and_into_no_other(llama, tmp_path):
