@@ -1,4 +1,4 @@
 """From activations to scores.
 
-In reading order: ranking, metrics, probe, streams, fitting, splits, controls, sweep, passes, faults, doctor.
+In reading order: ranking, metrics, probe, streams, fitting, splits, controls, sweep, passes, faults, checks, doctor.
 """

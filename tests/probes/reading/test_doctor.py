@@ -304,9 +304,20 @@ def test_scores_are_compared_where_the_probe_reads(llama, tokens):
     assert check.position in {"mean": [-1], "all": range(length), "0": [0]}.get(tokens, [length - 1])
 
 
-def test_a_rule_that_a_text_does_not_settle_is_read_at_every_token():
+def test_a_rule_that_a_text_alone_does_not_settle_is_read_at_every_token(llama):
+    reports = [probes.doctor(llama, probe_of(llama, tokens=tokens), TEXTS, dtypes=()) for tokens in ("response", "all")]
+    assert [check.position for check in reports[0].checks] == [check.position for check in reports[1].checks]
+    assert any(check.position + 1 < len(llama.encode(TEXTS[check.text])) for check in reports[0].checks)
     assert places("all", 3) == [0, 1, 2]
     assert places("last", 3) == places(-1, 3) == [2]
+
+
+def test_a_probe_in_other_units_gets_the_same_verdicts(llama):
+    probe = probe_of(llama)
+    larger = replace(probe, weight=8 * probe.weight, bias=8 * probe.bias)
+    one, eight = (probes.doctor(llama, p, TEXTS, dtypes=["bfloat16"]) for p in (probe, larger))
+    assert figure(eight, "bfloat16").difference == pytest.approx(8 * figure(one, "bfloat16").difference, rel=1e-3)
+    assert eight.margin.value == pytest.approx(8 * one.margin.value, rel=1e-5)
 
 
 def test_the_margin_is_a_tenth_of_the_spread_unless_given(llama):
@@ -530,12 +541,15 @@ def test_a_report_is_a_table_a_sentence_and_json(llama):
     assert "95 % confidence" in report.figures["bfloat16"].how
 
 
-def test_without_a_probe_one_is_fitted_and_texts_are_drawn_alike_for_one_seed(llama):
-    a, b = (probes.doctor(llama, margin=1.0, dtypes=(), seed=3) for _ in range(2))
-    assert a.texts == b.texts
+def test_without_a_probe_one_is_fitted_and_texts_are_drawn_alike_for_one_seed(llama, monkeypatch):
+    monkeypatch.setattr(room, "_ways", lambda *_: ())
+    a, b, c = (probes.doctor(llama, margin=1.0, seed=seed, reader=right_reader(llama)) for seed in (3, 3, 4))
+    assert a.texts == b.texts != c.texts
     assert len(a.texts) == 24
+    assert len({len(llama.encode(text)) for text in a.texts}) > 3, "or nothing would be padded"
     assert (str(a.examined.site), a.examined.method, a.examined.tokens) == ("resid_post.2", "lda", "last")
-    assert a.figures["batched"].value == b.figures["batched"].value
+    assert a.passed
+    assert torch.equal(a.examined.weight, b.examined.weight)
 
 
 def test_the_command_says_passed_failed_or_not_run_in_its_exit_code(llama, tmp_path, monkeypatch, capsys):
