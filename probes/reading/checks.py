@@ -72,7 +72,7 @@ class Report:
     @property
     def passed(self) -> bool | None:
         """True where every check passed, False where one failed, None where none failed but one could not be run."""
-        seen = {check.passed for check in self.checks}
+        seen = {check.passed for check in self.checks} or {None}
         return False if False in seen else None if None in seen else True
 
     @property

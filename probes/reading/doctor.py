@@ -13,8 +13,8 @@ AUROC of .93 loses less than .001. It is a thousand times what float32 rounding 
 Without a probe, one is fitted on the spot: LDA of true and false statements of "capitals" at the last token, at two
 thirds of the depth.
 
-Limits: what holds of these texts need not hold of much longer ones. Each dtype needs memory for a second set of weights,
-in that dtype; the bridge, for one in the model's own.
+Limits: what holds of these texts need not hold of much longer ones. Each dtype needs memory for a second set of
+weights, in that dtype; the bridge, for one in the model's own.
 """
 
 import copy

@@ -40,9 +40,9 @@ def probe_of(model, seed=0, **fields):
     return LinearProbe.from_weights(weight, 0.3, f"resid_post.{LAYER}", **fields)
 
 
-def hidden(model, batch, layer=LAYER, **options):
+def hidden(model, batch, layer=None):
     with torch.no_grad():
-        return model.module(**batch, **options, output_hidden_states=True).hidden_states[layer + 1]
+        return model.module(**batch, output_hidden_states=True).hidden_states[(LAYER if layer is None else layer) + 1]
 
 
 def batch_of(model, texts, side="right"):
@@ -274,13 +274,13 @@ def test_a_reader_of_another_shape_or_of_nan_fails(llama, read_by):
 # ---------------------------------------------------------------------------------------------------------- properties
 
 
-def test_figures_do_not_depend_on_the_order_of_the_texts_and_name_the_same_text(tiny):
-    probe = probe_of(tiny)
-    forth, back = (probes.doctor(tiny, probe, texts) for texts in (TEXTS, TEXTS[::-1]))
+def test_figures_do_not_depend_on_the_order_of_the_texts_and_name_the_same_text(llama):
+    probe = probe_of(llama)
+    forth, back = (probes.doctor(llama, probe, texts) for texts in (TEXTS, TEXTS[::-1]))
     assert {k: v.value for k, v in forth.figures.items()} == {k: v.value for k, v in back.figures.items()}
     for a, b in zip(forth.checks, back.checks, strict=True):
         assert TEXTS[a.text] == TEXTS[::-1][b.text]
-        assert a.position == len(tiny.encode(TEXTS[a.text])) - 1
+        assert a.position == len(llama.encode(TEXTS[a.text])) - 1
 
 
 def test_the_worst_text_is_named(llama, read_by):
@@ -295,7 +295,7 @@ def test_the_worst_text_is_named(llama, read_by):
     assert check.position == len(llama.encode(TEXTS[6])) - 1
 
 
-@pytest.mark.parametrize("tokens", ["last", "mean", "all", "0", "-1"])
+@pytest.mark.parametrize("tokens", ["mean", "all", "0", "-1"])
 def test_scores_are_compared_where_the_probe_reads(llama, tokens):
     report = probes.doctor(llama, probe_of(llama, tokens=tokens), TEXTS, dtypes=("bfloat16",))
     assert report.passed
@@ -543,13 +543,13 @@ def test_a_report_is_a_table_a_sentence_and_json(llama):
 
 def test_without_a_probe_one_is_fitted_and_texts_are_drawn_alike_for_one_seed(llama, monkeypatch):
     monkeypatch.setattr(room, "_ways", lambda *_: ())
-    a, b, c = (probes.doctor(llama, margin=1.0, seed=seed, reader=right_reader(llama)) for seed in (3, 3, 4))
+    a, b, c = (probes.doctor(llama, margin=1.0, seed=seed) for seed in (3, 3, 4))
     assert a.texts == b.texts != c.texts
     assert len(a.texts) == 24
     assert len({len(llama.encode(text)) for text in a.texts}) > 3, "or nothing would be padded"
     assert (str(a.examined.site), a.examined.method, a.examined.tokens) == ("resid_post.2", "lda", "last")
-    assert a.passed
     assert torch.equal(a.examined.weight, b.examined.weight)
+    assert a.passed is None, "nothing was run, so nothing passed"
 
 
 def test_the_command_says_passed_failed_or_not_run_in_its_exit_code(llama, tmp_path, monkeypatch, capsys):
@@ -592,15 +592,14 @@ def test_no_command_function_is_longer_than_fifteen_lines():
 
 @pytest.mark.slow
 @pytest.mark.embedded
-def test_all_planted_faults_are_found_on_the_embedded_model(embedded_model):
-    tokenizer = copy.deepcopy(embedded_model.tokenizer)
-    model = replace(embedded_model, tokenizer=tokenizer)
+def test_all_planted_faults_are_found_on_the_embedded_model(embedded_model, read_by, monkeypatch):
+    """Two thirds up, where neighbouring layers are alike; half of the texts are twice as long as the others."""
     statements = [statement.text for statement in probes.load_topic("capitals").statements()[:6]]
-    texts = [*statements, *(f"{a} {b}" for a, b in zip(statements, statements[1:], strict=False))]
-    site = probes.Site("resid_post", LAYER)
-    right = torch.cat(alone(model, [model.encode(text) for text in texts], site, "last"))
+    longer = [f"{a} {b}" for a, b in zip(statements, statements[1:], strict=False)]
+    monkeypatch.setitem(globals(), "LAYER", 20)
+    monkeypatch.setitem(globals(), "TEXTS", [*statements, *longer])
+    model = replace(embedded_model, tokenizer=copy.deepcopy(embedded_model.tokenizer))
+    assert read_by(model, right_reader(model)).cause == ""
     for plant, says in PLANTED:
-        given = torch.as_tensor(plant(model)(texts)).float()
-        assert says in explain(model, texts, site, given, right), plant.__name__
-    good = torch.as_tensor(right_reader(model)(texts))
-    assert distance(good, right) < 1e-4
+        says = says.replace("resid_post.0", "resid_post.19")
+        assert says in read_by(model, plant(model)).cause, plant.__name__
