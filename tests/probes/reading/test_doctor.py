@@ -15,7 +15,7 @@ import torch
 import probes
 from probes import BadInput, CouldNotRun, LinearProbe, Mismatch, NotFound, TooFew
 from probes.reading import doctor as room
-from probes.reading.faults import distance, explain
+from probes.reading.faults import explain
 from probes.reading.passes import alone, clone, places
 
 TEXTS = [
@@ -249,6 +249,16 @@ def test_noise_is_given_no_name(llama, read_by):
         return torch.as_tensor(right_reader(llama)(texts)) + noise[: len(texts)]
 
     assert read_by(llama, noisy).cause == "no known fault reproduces it"
+
+
+def test_an_error_of_the_size_of_rounding_that_points_elsewhere_is_not_called_rounding(llama):
+    site = probes.Site("resid_post", LAYER)
+    right = torch.cat(alone(llama, [llama.encode(text) for text in TEXTS], site, "last"))
+    half = torch.as_tensor(in_bfloat16(llama)(TEXTS))
+    assert "bfloat16" in explain(llama, TEXTS, site, half + 1e-7, right)
+    noise = torch.randn(right.shape, generator=torch.Generator().manual_seed(1))
+    like = (half - right).norm(dim=-1, keepdim=True) * noise / noise.norm(dim=-1, keepdim=True)
+    assert explain(llama, TEXTS, site, right + like, right) == ""
 
 
 def test_a_reader_that_raises_is_not_run_and_never_a_pass(llama):
