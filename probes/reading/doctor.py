@@ -383,7 +383,15 @@ def _judge(bench: _Bench, check: Check, rows: Rows) -> Check:
         position=position,
         passed=finite and float(moved.max()) <= check.margin,
     )
-    return check if check.passed else replace(check, cause=_cause(bench, check, found, right))
+    return check if check.passed else replace(check, cause=_found(lambda: _cause(bench, check, found, right)))
+
+
+def _found(search: Callable[[], str]) -> str:
+    """Return the cause; a search that stops must not turn a failure into something that was not run."""
+    try:
+        return search() or "no known fault reproduces it"
+    except Exception as error:  # noqa: BLE001
+        return f"unknown: the search for it stopped, {_said(error)}"
 
 
 def _cause(bench: _Bench, check: Check, found: Tensor, right: Tensor) -> str:
@@ -401,7 +409,7 @@ def _cause(bench: _Bench, check: Check, found: Tensor, right: Tensor) -> str:
         )
     if bench.rule != "last":
         return "no known fault was looked for: that needs a probe of the last token"
-    return explain(bench.model, bench.texts, bench.site, found, right) or "no known fault reproduces it"
+    return explain(bench.model, bench.texts, bench.site, found, right)
 
 
 def _check_reader(bench: _Bench, reader: Reader, margin: float, seed: int) -> Check:
@@ -412,22 +420,24 @@ def _check_reader(bench: _Bench, reader: Reader, margin: float, seed: int) -> Ch
     right = torch.cat(bench.right)[order]
     try:
         given = _rows_of(reader, [bench.texts[i] for i in order])
-        if given.shape != right.shape or not torch.isfinite(given).all():
-            return replace(
-                check, passed=False, cause=explain(bench.model, _ordered(bench, order), bench.site, given, right)
-            )
-        check = _judge_reader(bench, check, given, order)
-        if check.relative <= UNLIKE and check.passed:
-            return check
-        # Few texts make a batch of them likely to be one batch of the reader's, whose make-up is then known.
-        few = order[:8]
-        again = _rows_of(reader, [bench.texts[i] for i in few])
-        shows = again.shape == right[:8].shape and distance(again, right[:8]) > 0.1 * check.relative
-        chosen, rows = (few, again) if shows else (order, given)
-        cause = explain(bench.model, _ordered(bench, chosen), bench.site, rows, torch.cat(bench.right)[chosen])
     except Exception as error:  # noqa: BLE001 - the reader is not ours: whatever it raises is its finding
         return replace(check, passed=None, cause=_said(error))
-    return replace(check, cause=cause or "no known fault reproduces it")
+    if given.shape != right.shape or not torch.isfinite(given).all():
+        texts = [bench.texts[i] for i in order]
+        return replace(check, passed=False, cause=_found(lambda: explain(bench.model, texts, bench.site, given, right)))
+    check = _judge_reader(bench, check, given, order)
+    if check.relative <= UNLIKE and check.passed:
+        return check
+    return replace(check, cause=_found(lambda: _cause_of_reader(bench, reader, given, right, order)))
+
+
+def _cause_of_reader(bench: _Bench, reader: Reader, given: Tensor, right: Tensor, order: list[int]) -> str:
+    # Few texts make a batch of them likely to be one batch of the reader's, whose make-up is then known.
+    texts, few = [bench.texts[i] for i in order], min(8, len(order))
+    again = _rows_of(reader, texts[:few])
+    if again.shape == right[:few].shape and distance(again, right[:few]) > 0.1 * distance(given, right):
+        texts, given, right = texts[:few], again, right[:few]
+    return explain(bench.model, texts, bench.site, given, right)
 
 
 def _judge_reader(bench: _Bench, check: Check, given: Tensor, order: list[int]) -> Check:
@@ -445,10 +455,6 @@ def _judge_reader(bench: _Bench, check: Check, given: Tensor, order: list[int]) 
         position=len(bench.encoded[worst]) - 1,
         passed=float(moved[worst]) <= check.margin,
     )
-
-
-def _ordered(bench: _Bench, order: list[int]) -> list[Any]:
-    return [bench.texts[i] for i in order]
 
 
 def _rows_of(reader: Reader, texts: list[Any]) -> Float[Tensor, "text width"]:

@@ -272,6 +272,16 @@ def test_a_reader_that_raises_is_not_run_and_never_a_pass(llama):
     assert "not run: reader" in report.sentence
 
 
+def test_a_failure_stays_one_where_the_search_for_its_cause_stops(llama, read_by, monkeypatch):
+    def stop(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(room, "explain", stop)
+    check = read_by(llama, wrong_side(llama))
+    assert check.passed is False
+    assert "the search for it stopped, RuntimeError: out of memory" in check.cause
+
+
 def test_a_reader_of_another_shape_or_of_nan_fails(llama, read_by):
     assert read_by(llama, lambda texts: torch.zeros(len(texts), 3, 4)).passed is None
     narrow = read_by(llama, lambda texts: torch.zeros(len(texts), 5))
