@@ -40,6 +40,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "fit_relative_mahalanobis",
         ],
         "reading.estimators": ["MassMean", "ReadingVector", "TTPD", "fit_sklearn"],
+        "reading.doctor": ["doctor"],
         "reading.metrics": ["Estimate", "auroc"],
         "reading.pairs": ["fit_ccs"],
         "reading.pooling": ["AttentionProbe", "by_text", "fit_attention_pooling"],

@@ -1,4 +1,4 @@
-"""Commands of the floor: fetch, facts, show. This file parses and prints; the work is in the library.
+"""Commands of the floor: fetch, facts, show, doctor. This file parses and prints; the work is in the library.
 
 Heavy modules are imported inside the commands, so that `belief --help` answers at once.
 """
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-__all__ = ["facts", "fetch", "show"]
+__all__ = ["doctor", "facts", "fetch", "show"]
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -54,3 +54,25 @@ def show(folder: Annotated[Path, typer.Argument(help="A saved artifact.")], as_j
         return
     console.print(f"{artifact.kind}, made by {artifact.made_by}")
     console.print_json(json.dumps(dict(artifact.manifest)))
+
+
+def doctor(
+    model: Annotated[str, typer.Argument(help="Folder, hub id or embedded model.")],
+    probe: Annotated[Path | None, typer.Option(help="A saved probe; else one is fitted on the spot.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Largest score difference that passes.")] = None,
+    texts: Annotated[Path | None, typer.Option(help="One text a line; else some are drawn.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="Compare this one, not bfloat16 and float16.")] = None,
+    bridge: Annotated[bool, typer.Option("--bridge", help="Compare the TransformerLens bridge, too.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Put the figures into the probe's manifest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Do scores survive batching, padding, cache, dtype. Exit 1 beyond the margin, 3 if not all could be run."""
+    from probes.reading.doctor import examine, read_texts
+
+    options = {"margin": margin, "bridge": bridge, "progress": not as_json} | ({"dtypes": dtype} if dtype else {})
+    report, written = examine(model, probe, read_texts(texts) if texts else None, write=write, **options)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict()))
+    else:
+        console.print(f"{report}\n{written}".rstrip())
+    raise typer.Exit({True: 0, False: 1, None: 3}[report.passed])

@@ -23,8 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probes.artifact import read_artifact, require, write_artifact
-from probes.errors import ArtifactError, BadInput, BeliefError, CouldNotRun
-from probes.model.fingerprint import match
+from probes.errors import ArtifactError, BadInput, BeliefError, CouldNotRun, Mismatch
+from probes.model.fingerprint import differing, match
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate
 
@@ -151,6 +151,8 @@ class LinearProbe:
     def match(self, model: Any, allow: Iterable[str] = ()) -> tuple[str, ...]:
         """Refuse a model that is not the one this probe was fitted on.
 
+        The same model in another dtype is accepted where the doctor saw this probe's scores keep within its margin.
+
         Args:
             model: a LanguageModel.
             allow: parts of the fingerprint that may differ, such as "weights" or "dtype".
@@ -161,7 +163,23 @@ class LinearProbe:
         Raises:
             Mismatch: another part differs; `.parts` has the names.
         """
-        return match(self.fingerprint, model.fingerprint, allow)
+        actual = model.fingerprint
+        allow = {allow} if isinstance(allow, str) else set(allow)
+        if "dtype" not in allow and differing(self.fingerprint, actual) == ["dtype"]:
+            self._check_dtype(actual["dtype"])
+            allow.add("dtype")
+        return match(self.fingerprint, actual, allow)
+
+    def _check_dtype(self, dtype: str) -> None:
+        figure, margin = self.doctor.get(dtype), self.doctor.get("margin")
+        given = f"this probe was fitted in {self.fingerprint['dtype']} and the model is in {dtype}, "
+        do = f"load the model in {self.fingerprint['dtype']}, or take the difference on yourself with allow={{'dtype'}}"
+        if figure is None or margin is None:
+            run = f"measure it with: belief doctor MODEL --probe DIR --dtype {dtype} --write"
+            raise Mismatch(f"{given}in which the doctor has not seen it; {run}; or {do}", ["dtype"])
+        if not figure.value <= margin.value:
+            moved = f"{figure.value:.3g}, beyond its margin of {margin.value:.3g}"
+            raise Mismatch(f"{given}which the doctor saw move its scores by up to {moved}; {do}", ["dtype"])
 
     def save(self, folder: str | os.PathLike, *, overwrite: bool = False) -> None:
         """Write the probe into a folder of its own, whole or not at all.
