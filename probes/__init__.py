@@ -2,8 +2,8 @@
 knowledge.
 
 In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, knowing/,
-look, strips, plots/, page, cli. A wing imports only wings listed before it, and inside a wing a file only files listed
-before it.
+look, strips, plots/, page, probing, report, cli. A wing imports only wings listed before it, and inside a wing a file
+only files listed before it.
 """
 
 import lazy_loader
@@ -39,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "fit_quantum_entropy",
             "fit_relative_mahalanobis",
         ],
+        "probing": ["Probing", "open_source", "probe_truth"],
         "reading.estimators": ["MassMean", "ReadingVector", "TTPD", "fit_sklearn"],
         "reading.doctor": ["doctor"],
         "reading.metrics": ["Estimate", "auroc"],
