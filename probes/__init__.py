@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "model.language_model": ["LanguageModel", "load_model"],
         "model.sites": ["Site"],
         "reading.controls": ["controls"],
+        "reading.fitting": ["Grid", "fit_grid"],
         "reading.metrics": ["Estimate", "auroc"],
         "reading.probe": ["LinearProbe"],
         "reading.streams": ["Stream", "read"],

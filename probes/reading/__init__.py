@@ -1,4 +1,4 @@
 """From activations to scores.
 
-In reading order: ranking, metrics, probe, streams, fitting, splits, controls, sweep.
+In reading order: ranking, metrics, probe, streams, newton, fitting, splits, controls, sweep.
 """

@@ -43,12 +43,12 @@ def test_three_points_in_two_dimensions_by_hand():
     """
     points, labels = torch.tensor([[0.0, 0.0], [2.0, 0.0], [1.0, 3.0]]), torch.tensor([False, False, True])
     weights, biases = solve_logistic(points, labels[:, None], C=1.0)
-    assert weights[0, 0].item() == pytest.approx(0, abs=1e-12)
+    assert weights[0, 0].item() == pytest.approx(0, abs=1e-8)
     w, b, s = weights[1, 0].item() * np.sqrt(2), None, 1 / np.sqrt(2)  # the spread of (0, 0, 3) is sqrt(2), its mean 1
     b = biases[0].item() + weights[1, 0].item()
     low, high = 1 / (1 + np.exp(-(b - w * s))), 1 / (1 + np.exp(-(b + 2 * w * s)))
-    assert 2 * low + high - 1 == pytest.approx(0, abs=1e-9)  # derivative by b
-    assert -2 * s * low + 2 * s * (high - 1) + w == pytest.approx(0, abs=1e-9)  # derivative by w
+    assert 2 * low + high - 1 == pytest.approx(0, abs=1e-7)  # derivative by b
+    assert -2 * s * low + 2 * s * (high - 1) + w == pytest.approx(0, abs=1e-7)  # derivative by w
     scores = fit_logistic(points, labels, site=SITE, C=1.0).scores(points)
     assert scores[2] > 0 > scores[0] == scores[1]
 
