@@ -347,7 +347,7 @@ def _constant(variance: Tensor, mean: Tensor, rows: int | Tensor) -> Bool[Tensor
 
 
 def _rotated(z: Tensor) -> tuple[Float[Tensor, "row coordinate"], Float[Tensor, "d_model coordinate"]]:
-    """Return coordinates in the singular basis of fewer rows than features, and the basis: z = coordinates @ basis.T."""
+    """Return coordinates of z in its singular basis, and the basis: z = coordinates @ basis.T."""
     values, vectors = torch.linalg.eigh(z @ z.T)
     keep = values > values[-1] * (1e-13 if z.dtype == torch.float64 else 1e-6)
     values, vectors = values[keep], vectors[:, keep]
