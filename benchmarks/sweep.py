@@ -5,8 +5,8 @@
 Both sides standardise on the rows of each fold, get the same float32 activations, and go to the same solution:
 scikit-learn with each of its solvers, in float32 and float64, at the loosest tolerance whose decision function is
 within 1e-4 of a far tighter fit (its AUROC within 1e-3). The bar is against the fastest of those. lbfgs, its default
-solver, is left out: it gets there last, after some twenty times what newton-cg takes. A grid is measured on three layers
-a turn, other ones each turn, since a loop over all thirty takes minutes.
+solver, is left out: it gets there last, after some twenty times what newton-cg takes. A grid is measured on three
+layers a turn, other ones each turn, since a loop over all thirty takes minutes.
 
 Activations: 30 layers x 2,000 x 576, either drawn (spectrum falling as rank^-.7, offsets, one massive feature, labels
 that the later layers know better), or with --real the embedded model's on the project's own statements.
@@ -158,6 +158,28 @@ def measure(id: str, tasks: Sequence[Task], bar: float, samples: int) -> tuple[B
     return Bar(id, ratios[fastest], bar, "higher", f"scikit-learn, {fastest}"), also
 
 
+def whole(features: torch.Tensor, labels: torch.Tensor) -> None:
+    """Print how long `sweep` takes with its intervals and 200 shuffles, next to which the fits are one part."""
+    rows = torch.arange(len(labels))
+    acts = probes.Activations(
+        values={probes.Site("resid_post", layer): values for layer, values in enumerate(features)},
+        example=rows,
+        position=torch.zeros_like(rows),
+        tokens="last",
+        texts=tuple(f"text {row}" for row in rows.tolist()),
+        labels=labels,
+        groups=tuple(f"entity {row // 2}" for row in rows.tolist()),
+        fingerprint={},
+    )
+    for options in ({}, {"C": GRID_C, "folds": FOLDS}):
+        (seconds,) = interleave(
+            {"sweep": lambda options=options: probes.sweep(acts, estimators="logistic", **options)},
+            samples=1,
+            warmups=0,
+        )["sweep"]
+        print(f"the whole of sweep(acts, estimators='logistic', {options}): {seconds:.1f} s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three layers, three turns")
@@ -185,6 +207,7 @@ def main() -> None:
         tasks = [Task(features[i::step], labels, GRID_C, folds) for i in range(step)]
         bar, also["sweep.grid"] = measure("sweep.grid", tasks, 8.0, options.samples or (2 if options.quick else 6))
         bars.append(bar)
+    whole(features, labels)
     finish(bars, ["torch", "scikit-learn", "numpy", "scipy"], also=also)
 
 

@@ -5,7 +5,8 @@ on standardised features z (newton.py says how). Two ways to few coordinates:
 
 1. More rows than features: the features themselves. A fold is a mask over the rows of one design, and its own
    standardisation is a penalty: with r the spread of a feature on the fold's rows, w = r v turns |w|^2 into sum
-   r^2 v^2, and the intercept takes up the means. All folds are columns of the same products.
+   r^2 v^2, and the intercept takes up the means. All folds are columns of the same products. (Where r is below .01 of
+   the spread on all rows, that would cost digits: then fold by fold.)
 2. Otherwise the singular basis of the centred rows, in which w has as many numbers as there are rows (a penalty that is
    the same for all features does not change under that rotation), fold by fold.
 
@@ -257,7 +258,9 @@ def _solve_folds(
         folds = torch.ones(1, len(labels), dtype=torch.bool)
     folds = folds.to(features.device).bool()
     if len(folds) > 1 and int(folds.sum(1).min()) > features.shape[1]:
-        return _solve_masked(features, labels.to(dtype), folds.to(dtype), penalties, rooms)
+        together = _solve_masked(features, labels.to(dtype), folds.to(dtype), penalties, rooms)
+        if together is not None:
+            return together
     every = []
     for rows in folds:
         x, y = (features, labels) if bool(rows.all()) else (features[rows], labels[rows])
@@ -268,18 +271,21 @@ def _solve_folds(
 
 def _solve_masked(
     features: Tensor, labels: Tensor, masks: Tensor, penalties: Sequence[float], rooms: Rooms
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit all folds as masks over one design."""
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Fit all folds as masks over one design; None where a feature hardly moves on the rows of one, and does elsewhere.
+
+    Then one scale for all rows would cost that fold its digits.
+    """
     design, mean, scale = _standardised(features, rooms)
     z, rows = design[:, :-1], masks.sum(1, keepdim=True)
-    shift = masks @ z / rows
-    spread = masks @ torch.mul(z, z, out=rooms.take("squares", z.shape, z)) / rows - shift.square()
-    for fold in ((spread < 1e-4 * shift.square()).any(1)).nonzero()[:, 0]:  # digits were lost
-        spread[fold] = masks[fold] @ (z - shift[fold]).square() / rows[fold]
-    # A feature that is constant on the rows of a fold is the intercept's: with any penalty its weight is zero.
-    spread = torch.where(_constant(spread * scale.square(), mean + shift * scale, rows), 1.0, spread)
-    penalty = torch.nn.functional.pad(spread, (0, 1))
-    found = _path(design, labels[None], masks, penalty, penalties, rooms)
+    squares, shift = torch.mul(z, z, out=rooms.take("squares", z.shape, z)), masks @ z / rows
+    spread = masks @ squares / rows - shift.square()
+    narrow = (spread < 1e-4 * shift.square().clamp_min(1.0)).any(0)
+    constant = squares.mean(0) < 0.5  # else it is 1
+    if bool((narrow & ~constant).any()):
+        return None
+    penalty = torch.where(constant, 1.0, spread)  # with any penalty the weight of a constant is zero
+    found = _path(design, labels[None], masks, torch.nn.functional.pad(penalty, (0, 1)), penalties, rooms)
     weights = found[..., :-1] / scale
     return weights, found[..., -1] - weights @ mean, mean + shift * scale
 
@@ -340,7 +346,7 @@ def _standardised(features: Tensor, rooms: Rooms) -> tuple[Float[Tensor, "row co
     return design, mean, scale
 
 
-def _constant(variance: Tensor, mean: Tensor, rows: int | Tensor) -> Bool[Tensor, "..."]:
+def _constant(variance: Tensor, mean: Tensor, rows: int) -> Bool[Tensor, "d_model"]:
     """Tell which features vary by no more than rounding, as StandardScaler does: they stay unscaled."""
     eps = torch.finfo(variance.dtype).eps
     return variance <= rows * eps * variance + (rows * mean * eps).square()

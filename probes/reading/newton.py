@@ -103,7 +103,8 @@ class _Path:
     def __init__(self, design: Tensor, targets: Tensor, masks: Tensor | None, rooms: Rooms):
         self.design, self.targets, self.masks, self.rooms = design, targets, masks, rooms
         self.low = rooms.take("low", design.shape, design, torch.float32).copy_(design)
-        self.gram, self.stale = design, True
+        self.gram: Tensor | None = None
+        self.stale = False
 
     def start(self, columns: int) -> Tensor:
         """Return columns that are zero but for the intercept, the log-odds of the labels."""
@@ -123,11 +124,11 @@ class _Path:
         target, mask, last = self.targets, self.masks, torch.full_like(found[:, 0], torch.inf)
         for taken in range(NEWTON_STEPS):
             if taken == LOW_STEPS and self.low.dtype != self.design.dtype:
-                self.low, self.stale = self.design, True
+                self.low, self.gram = self.design, None
             probability = torch.sigmoid(scores)
             gradient = _masked(probability - target, mask) @ self.design + penalty * here
             bend = _masked(probability * (1 - probability), mask).to(self.low.dtype)
-            if self.stale and bool((last > NEAR).any()):
+            if self.gram is None or (self.stale and bool((last > NEAR).any())):
                 self.gram, self.stale, factor = _gram(self.low, bend.mean(0), self.rooms), False, None
             if factor is None:
                 factor = _factor(self.gram, penalty.mean(0).to(self.low.dtype))

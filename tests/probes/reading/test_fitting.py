@@ -290,7 +290,7 @@ def test_a_method_with_its_penalty_finds_its_solver_and_shares_nothing_that_it_n
         ({"C": (1.0, -1.0)}, "above 0"),
         ({"features": {}}, "features of 0 sites"),
         ({"features": torch.full((1, 30, 4), torch.nan)}, "at resid_post.0: row 0 of the features is not finite"),
-        ({"features": torch.full((1, 30, 4), 1e200).double() * torch.eye(30)[:, :4].double()}, "overflows"),
+        ({"features": 1e200 * torch.eye(30, 4, dtype=torch.float64)[None]}, "overflows"),
     ],
 )
 def test_a_grid_that_cannot_be_fitted_is_refused(change, words):
