@@ -13,11 +13,12 @@ import csv
 import warnings
 from collections.abc import Callable, Sequence
 from copy import copy
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import torch
-from harness import Bar, interleave, peak_memory, ratio, report
+from harness import Bar, finish, interleave, missing_bar, peak_mib, ratio
 from torch import Tensor, nn
 
 import probes
@@ -26,6 +27,7 @@ from probes.activations.packing import length_batches
 MODEL = "smollm2-135m"
 LAYER = 15
 BATCH = 32
+SHARING = {"default": None, "plain": False}
 Contender = Callable[[Sequence[str]], Tensor | None]
 
 
@@ -46,7 +48,7 @@ def main() -> None:
         bars += past_the_limit(model, texts[:400], given.statements, given.rounds)
     if "memory" in chosen:
         bars += memory()
-    report(bars, "transformers", "transformer-lens", "nnsight", "pyvene")
+    finish(bars, ["torch", "transformers", "transformer-lens", "nnsight", "pyvene"])
 
 
 # ------------------------------------------------------------------------------------------------------ against peers
@@ -59,44 +61,52 @@ def against_peers(model: probes.LanguageModel, texts: list[str], rounds: int) ->
     for what, layers in (("all_layers", range(model.n_layers)), ("one_layer", [LAYER])):
         truth = _truth(model, texts[:8], layers)
         contenders = {"limit": _limit(model, max(layers)), **_ours(model, layers)}
-        missing = {}
         for name, make in PEERS.items():
             for best in (False, True):
                 label = f"{name}_best" if best else name
                 try:
                     contender = make(model, layers, best)
-                except ImportError as error:
-                    missing[label] = f"{error.name} is not installed"
-                    continue
+                except ImportError:
+                    continue  # its bars say that it is missing
                 if contender is not None:
                     contenders[label] = _checked(label, contender, texts[:8], truth)
-        seconds = interleave(contenders, work, rounds=rounds)
-        bars += _peer_bars(what, seconds, missing)
+        seconds = _timed(contenders, work, rounds)
+        bars += _peer_bars(what, seconds)
     return bars
 
 
-def _peer_bars(what: str, seconds: dict[str, list[float]], missing: dict[str, str]) -> list[Bar]:
+def _timed(contenders: dict[str, Contender], work: Sequence[list[str]], rounds: int) -> dict[str, tuple[float, ...]]:
+    """Time contenders in turns; in each turn all have the same piece of work."""
+
+    def turns(contender: Contender) -> Callable[[], Any]:
+        pieces = cycle(work)
+        return lambda: contender(next(pieces))
+
+    return interleave({name: turns(contender) for name, contender in contenders.items()}, samples=rounds)
+
+
+def _peer_bars(what: str, seconds: dict[str, tuple[float, ...]]) -> list[Bar]:
     bar = 1.25 if what == "all_layers" else 2.3
     for name, times in seconds.items():
         found = ratio(times, seconds["limit"])
         print(f"{what:<11}{name:<28}{found.value:7.3f} of the limit's time [{found.lower:.3f}, {found.upper:.3f}]")
     bars = [
-        Bar.of(f"capture.{what}_plain_over_limit", ratio(seconds["plain"], seconds["limit"]), 1.03, "lower"),
-        Bar.of(f"capture.{what}_over_limit", ratio(seconds["capture"], seconds["limit"]), 1.03, "lower"),
+        Bar(f"capture.{what}_plain_over_limit", ratio(seconds["plain"], seconds["limit"]), 1.03, "lower"),
+        Bar(f"capture.{what}_over_limit", ratio(seconds["capture"], seconds["limit"]), 1.03, "lower"),
     ]
     at_best = {name: times for name, times in seconds.items() if name.endswith("_best")}
     for name in PEERS:
         if name in seconds:
             faster = ratio(seconds[name], seconds["capture"])
-            bars.append(Bar.of(f"capture.{what}_faster_than_{name}", faster, bar, "higher"))
+            bars.append(Bar(f"capture.{what}_faster_than_{name}", faster, bar, "higher"))
         else:
-            bars.append(Bar(f"capture.{what}_faster_than_{name}", None, bar, "higher", missing=missing[name]))
+            bars.append(missing_bar(f"capture.{what}_faster_than_{name}", bar, "higher", name))
     if at_best:
         fastest = min(at_best, key=lambda name: sorted(at_best[name])[len(at_best[name]) // 2])
         over = ratio(seconds["capture"], at_best[fastest])
-        bars.append(Bar.of(f"capture.{what}_over_{fastest}", over, 1.03, "lower"))
+        bars.append(Bar(f"capture.{what}_over_{fastest}", over, 1.03, "lower"))
         over = ratio(seconds["plain"], at_best[fastest])
-        bars.append(Bar.of(f"capture.{what}_plain_over_{fastest}", over, 1.03, "lower"))
+        bars.append(Bar(f"capture.{what}_plain_over_{fastest}", over, 1.03, "lower"))
     return bars
 
 
@@ -281,14 +291,14 @@ def past_the_limit(model: probes.LanguageModel, cities: list[str], folder: Path 
             "limit": _limit(model, model.n_layers - 1),
             "capture": _ours(model, range(model.n_layers))["capture"],
         }
-        seconds = interleave(contenders, [texts], rounds=rounds)
-        bars.append(Bar.of(f"capture.prefixes_{name}", ratio(seconds["limit"], seconds["capture"]), bar, "higher"))
+        seconds = _timed(contenders, [texts], rounds)
+        bars.append(Bar(f"capture.prefixes_{name}", ratio(seconds["limit"], seconds["capture"]), bar, "higher"))
         shared, alone = (
             torch.stack(list(probes.capture(model, texts, share_prefixes=share, batch_size=size).values.values()))
             for share, size in ((None, BATCH), (False, 1))
         )
         gap = float(((shared - alone).norm(dim=-1) / alone.norm(dim=-1)).max())
-        bars.append(Bar(f"capture.prefixes_{name}_difference", gap, 1e-5, "lower"))
+        bars.append(Bar(f"capture.prefixes_{name}_difference", _exactly(gap, len(texts)), 1e-5, "lower"))
     return bars
 
 
@@ -311,17 +321,19 @@ with torch.no_grad():
         model.body(**model.collate([encoded[i] for i in batch]), use_cache=False)
 """
 )
-READ = SETUP + "acts = probes.capture(model, texts, share_prefixes={'None': None, 'False': False}[sys.argv[1]])\n"
+READ = SETUP + "acts = probes.capture(model, texts, share_prefixes={share})\n"
 
 
 def memory() -> list[Bar]:
     """Compare peak memory with the bare forward pass and the result: 400 x 30 x 576 float32, 26 MiB."""
-    result = 400 * 30 * 576 * 4
-    bare = peak_memory(BARE)
-    return [
-        Bar(f"capture.memory_{name}_over_bare_mib", (peak_memory(READ, share) - bare - result) / 2**20, 20, "lower")
-        for name, share in (("default", "None"), ("plain", "False"))
-    ]
+    result = 400 * 30 * 576 * 4 / 2**20
+    bare = peak_mib(BARE)
+    more = {name: peak_mib(READ.format(share=share)) - bare - result for name, share in SHARING.items()}
+    return [Bar(f"capture.memory_{name}_over_bare_mib", _exactly(over, 1), 20, "lower") for name, over in more.items()]
+
+
+def _exactly(value: float, n: int) -> probes.Estimate:
+    return probes.Estimate(value, value, value, n, how="the largest seen; no interval")
 
 
 if __name__ == "__main__":

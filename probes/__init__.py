@@ -42,6 +42,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "probing": ["Probing", "open_source", "probe_truth"],
         "reading.estimators": ["MassMean", "ReadingVector", "TTPD", "fit_sklearn"],
         "reading.doctor": ["doctor"],
+        "reading.fitting": ["Grid", "fit_grid"],
         "reading.metrics": ["Estimate", "auroc"],
         "reading.pairs": ["fit_ccs"],
         "reading.pooling": ["AttentionProbe", "by_text", "fit_attention_pooling"],
