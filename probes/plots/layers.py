@@ -82,7 +82,7 @@ def control_words(name: str) -> str:
 
 
 def _is_best(row: Row, best: LinearProbe) -> bool:
-    return (row.site, row.estimator) == (best.site, best.method)
+    return (row.site, row.method) == (best.site, best.method)
 
 
 def _draw_line(figure: go.Figure, name: str, rows: Sequence[Row], *, strong: bool, band: bool) -> None:

@@ -25,7 +25,6 @@ Limits: shuffles are at the chosen site, without choosing a site anew each time:
 choice.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from math import hypot
 from types import MappingProxyType
@@ -40,7 +39,7 @@ from torch import Tensor
 
 from probes.activations.capture import Activations
 from probes.errors import TooFew
-from probes.reading.fitting import SOLVERS, Solution, check_method
+from probes.reading.fitting import SOLVERS, Solution, check_method, takes_polarity
 from probes.reading.metrics import Estimate, auroc, auroc_difference, auroc_values, mean, proportion, quantile
 from probes.reading.probe import LinearProbe
 from probes.reading.splits import row_groups, row_labels
@@ -145,10 +144,10 @@ def solve(
     method: str, train: Activations, features: Float[Tensor, "row d_model"], labellings: Bool[Tensor, "row labelling"]
 ) -> Solution:
     """Refit a method on the rows of `train`: their features may be other ones, and each column of labels is a fit."""
-    solver = SOLVERS[method]
-    if train.polarities is None or "polarity" not in inspect.signature(solver).parameters:
-        return solver(features, labellings)
-    return solver(features, labellings, polarity=train.polarities[train.example])
+    told = {}
+    if train.polarities is not None and takes_polarity(method):
+        told["polarity"] = train.polarities[train.example]
+    return SOLVERS[method](features, labellings, **told)
 
 
 def shuffle_labels(

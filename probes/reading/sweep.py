@@ -27,7 +27,15 @@ from probes.activations.capture import Activations
 from probes.errors import BadInput, NotFound, TooFew, nearest
 from probes.model.sites import Site
 from probes.reading.controls import LEAST_DRAWS, MEANINGS, data_controls
-from probes.reading.fitting import ESTIMATORS, LOGISTIC_C, check_method, check_penalties, fit_grid, method_name
+from probes.reading.fitting import (
+    ESTIMATORS,
+    LOGISTIC_C,
+    check_method,
+    check_penalties,
+    fit_grid,
+    method_name,
+    takes_polarity,
+)
 from probes.reading.metrics import Estimate, auroc, mean
 from probes.reading.probe import LinearProbe, Probe
 from probes.reading.splits import Split, check_activations, check_split, row_groups, row_labels, select, split_groups
@@ -289,9 +297,17 @@ def _fits(
                 for C in penalties:
                     yield site, name, C, [grid.probe(site, C, fold=i, **about) for i in range(grid.biases.shape[1])]
                 continue
-            parts = [slice(None)] if masks is None else list(masks)
-            values = train.values[site]
-            yield site, name, None, [ESTIMATORS[name](values[i], labels[i], site=site, **about) for i in parts]
+            parts = [torch.ones(len(labels), dtype=torch.bool)] if masks is None else list(masks)
+            yield site, name, None, [_fit(name, train, site, part, about) for part in parts]
+
+
+def _fit(
+    name: str, train: Activations, site: Site, rows: Bool[Tensor, "row"], about: Mapping[str, object]
+) -> LinearProbe:
+    told = {}
+    if train.polarities is not None and takes_polarity(name):
+        told["polarity"] = train.polarities[train.example][rows]
+    return ESTIMATORS[name](train.values[site][rows], row_labels(train)[rows], site=site, **told, **about)
 
 
 def _averaged(estimates: Sequence[Estimate]) -> Estimate:
