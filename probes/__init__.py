@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["plots"],
     submod_attrs={
         "activations.capture": ["Activations", "capture", "concatenate"],
+        "activations.cost": ["Cost", "estimate_cost"],
         "activations.responses": ["capture_responses"],
         "errors": [
             "ArtifactError",
