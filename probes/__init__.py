@@ -37,5 +37,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reading.probe": ["LinearProbe"],
         "reading.streams": ["Stream", "read"],
         "reading.sweep": ["Sweep", "sweep", "transfer"],
+        "reading.transfer": ["Transfer", "transfer_matrix"],
     },
 )
