@@ -86,7 +86,7 @@ class Transfer:
 
     def __str__(self) -> str:
         shown = (f"{words} of {self.estimator} at {self.site}\n{self.table(name)}" for name, words in MEASURES.items())
-        return "\n".join(text.rstrip() + "\n" for text in shown).rstrip()
+        return "\n\n".join(shown)
 
     def _repr_html_(self) -> str:
         return "".join(

@@ -129,7 +129,7 @@ def test_the_sign_flips_on_negated_statements_and_both_polarities_together_mend_
     assert found.cell("cities", "animals, negated").auroc.value < 0.2
     mended = transfer_matrix(four, site=SITE, estimator=toy_ttpd, unions=[both])
     for name in four:
-        assert mended.cell("cities + cities, negated", name).auroc.lower > 0.8
+        assert mended.cell("cities + cities, negated", name).auroc.value > 0.95
         assert mended.cell("cities + cities, negated", name).accuracy.lower > 0.7
     assert mended.cell("cities", "cities, negated").auroc.upper < 0.25, "one polarity alone cannot know"
     assert (mended.estimator, found.estimator) == ("toy_ttpd", "lda")
