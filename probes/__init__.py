@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["plots"],
     submod_attrs={
         "activations.capture": ["Activations", "capture", "concatenate"],
+        "activations.cost": ["Cost", "estimate_cost"],
         "activations.responses": ["capture_responses"],
         "errors": [
             "ArtifactError",
@@ -52,5 +53,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reading.statistics": ["Statistic", "parse_statistic"],
         "reading.streams": ["Stream", "read"],
         "reading.sweep": ["Sweep", "sweep", "transfer"],
+        "reading.transfer": ["Transfer", "transfer_matrix"],
     },
 )
