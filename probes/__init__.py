@@ -14,6 +14,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "activations.capture": ["Activations", "capture", "concatenate"],
         "activations.responses": ["capture_responses"],
+        "activations.store": ["store"],
+        "activations.stored": ["Store"],
         "errors": [
             "ArtifactError",
             "BadInput",

@@ -1,4 +1,4 @@
 """From texts to activations.
 
-In reading order: tokens, packing, capture, responses.
+In reading order: tokens, packing, capture, corpus, shards, stored, store, responses.
 """
