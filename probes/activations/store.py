@@ -46,6 +46,8 @@ from probes.strict_json import canonical, short
 __all__ = ["Store", "store"]
 
 LOCK = "lock"
+BUFFER = 1 << 16
+"""Bytes of a table that are written at once."""
 
 
 def store(
@@ -262,6 +264,8 @@ class _Sink(io.RawIOBase):
         return self.bytes
 
     def write(self, data: Any) -> int:
+        if self.closed:
+            raise ValueError("this file was left unfinished")
         rest = memoryview(data).cast("B")
         self.hasher.update(rest)
         self.bytes += len(rest)
@@ -284,14 +288,17 @@ class _Table:
     def __init__(self, path: Path, schema: pa.Schema):
         self._path, self._partial, self._schema = path, _partial(path), schema
         self._sink = _Sink(self._partial)
-        self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), schema)
+        self._stream = pa.BufferedOutputStream(pa.PythonFile(self._sink, mode="w"), BUFFER)
+        self._writer = pa.ipc.new_file(self._stream, schema)
 
     def __enter__(self) -> "_Table":
         return self
 
     def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # a full disk has been told of already
+            self._stream.close()
         self._sink.close()
-        with suppress(OSError):  # committed already, or removed by the next call
+        with suppress(OSError):  # committed, or removed by the next call
             self._partial.unlink()
 
     def add(self, columns: Mapping[str, Any]) -> None:
@@ -301,6 +308,7 @@ class _Table:
     def commit(self) -> dict[str, Any]:
         """Put the file into its place, and return its length and sum for the manifest."""
         self._writer.close()
+        self._stream.flush()
         self._sink.sync()
         self._sink.close()
         os.replace(self._partial, self._path)

@@ -6,6 +6,7 @@ run: no row missing, none doubled.
 """
 
 import errno
+import faulthandler
 import hashlib
 import os
 import random
@@ -18,6 +19,7 @@ import traceback
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from probes import ArtifactError, BadInput, CouldNotRun, Site, Store, capture, concatenate
 from probes.activations.shards import shard_name
@@ -296,6 +298,7 @@ def child(run, seconds=None):
     number = os.fork()
     if not number:
         code = 1
+        faulthandler.dump_traceback_later(15, exit=True)  # a child that hangs says where
         try:
             run()
             code = 0
@@ -319,11 +322,16 @@ def child(run, seconds=None):
 
 @pytest.fixture
 def warm(llama, monkeypatch):
-    """One thread, and the fingerprint known: a pool of threads does not outlive a fork."""
-    known, threads = llama.fingerprint, torch.get_num_threads()
+    """One thread, and the fingerprint known: a pool of threads does not outlive a fork.
+
+    tqdm's own lock is one that processes share, so a child that is killed while it holds it would hold it for ever.
+    """
+    known, threads, lock = llama.fingerprint, torch.get_num_threads(), tqdm.get_lock()
     monkeypatch.setattr(type(llama), "fingerprint", known)
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())
     yield
+    tqdm.set_lock(lock)
     torch.set_num_threads(threads)
 
 
@@ -404,9 +412,9 @@ def timed(run):
 
 @pytest.fixture
 def sixty(llama):
-    """A call that writes sixty texts in fifteen shards."""
+    """A call that writes sixty texts in eight shards."""
     texts = [" ".join(f"word{(7 * i + j) % 30}" for j in range(1 + i % 5)) for i in range(60)]
-    return lambda folder: store(llama, texts, folder, ["resid_post.0", POST], tokens="all", shard_texts=4)
+    return lambda folder: store(llama, texts, folder, ["resid_post.0", POST], tokens="all", shard_texts=8)
 
 
 @forks
@@ -427,7 +435,7 @@ def test_a_thousand_random_kills_lose_and_double_nothing(sixty, tmp_path, warm):
     found = bombard(sixty, tmp_path, reference.name, content(reference), 1000, took, seed=1)
     within = [shards for shards, complete in found if not complete and shards]
     assert len(within) > 300
-    assert set(within) >= set(range(1, 15))
+    assert set(within) >= set(range(1, 8))
 
 
 @forks
