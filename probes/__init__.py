@@ -2,8 +2,8 @@
 knowledge.
 
 In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, knowing/,
-look, strips, plots, page, cli. A wing imports only wings listed before it, and inside a wing a file only files listed
-before it.
+look, strips, plots/, page, probing, report, cli. A wing imports only wings listed before it, and inside a wing a file
+only files listed before it.
 """
 
 import lazy_loader
@@ -28,12 +28,30 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "facts.contexts": ["Context", "Contexts", "contexts"],
         "facts.facts": ["Fact", "Statement", "Topic", "load_topic", "topics"],
+        "facts.statements": ["LabelledText", "LabelledTexts", "load_statements"],
         "model.hooks": ["edits", "taps"],
         "model.language_model": ["LanguageModel", "load_model"],
         "model.sites": ["Site"],
-        "reading.controls": ["controls"],
+        "reading.anomaly": [
+            "AnomalyProbe",
+            "Mahalanobis",
+            "QuantumEntropy",
+            "RelativeMahalanobis",
+            "fit_mahalanobis",
+            "fit_quantum_entropy",
+            "fit_relative_mahalanobis",
+        ],
+        "probing": ["Probing", "open_source", "probe_truth"],
+        "reading.estimators": ["MassMean", "ReadingVector", "TTPD", "fit_sklearn"],
+        "reading.doctor": ["doctor"],
+        "reading.fitting": ["Grid", "fit_grid"],
         "reading.metrics": ["Estimate", "auroc"],
+        "reading.pairs": ["fit_ccs"],
+        "reading.pooling": ["AttentionProbe", "by_text", "fit_attention_pooling"],
+        "reading.claims": ["Claim", "Claims", "claims"],
+        "reading.model_controls": ["controls"],
         "reading.probe": ["LinearProbe"],
+        "reading.statistics": ["Statistic", "parse_statistic"],
         "reading.streams": ["Stream", "read"],
         "reading.sweep": ["Sweep", "sweep", "transfer"],
     },

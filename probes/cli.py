@@ -1,4 +1,4 @@
-"""Commands of the floor: fetch, facts, show. This file parses and prints; the work is in the library.
+"""Commands of the floor: fetch, facts, show, probe, doctor. This file parses and prints; the work is in the library.
 
 Heavy modules are imported inside the commands, so that `belief --help` answers at once.
 """
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-__all__ = ["facts", "fetch", "show"]
+__all__ = ["doctor", "facts", "fetch", "probe", "show"]
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -54,3 +54,54 @@ def show(folder: Annotated[Path, typer.Argument(help="A saved artifact.")], as_j
         return
     console.print(f"{artifact.kind}, made by {artifact.made_by}")
     console.print_json(json.dumps(dict(artifact.manifest)))
+
+
+def doctor(
+    model: Annotated[str, typer.Argument(help="Folder, hub id or embedded model.")],
+    probe: Annotated[Path | None, typer.Option(help="A saved probe; else one is fitted on the spot.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Largest score difference that passes.")] = None,
+    texts: Annotated[Path | None, typer.Option(help="One text a line; else some are drawn.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="Compare this one, not bfloat16 and float16.")] = None,
+    bridge: Annotated[bool, typer.Option("--bridge", help="Compare the TransformerLens bridge, too.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Put the figures into the probe's manifest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Do scores survive batching, padding, cache, dtype. Exit 1 beyond the margin, 3 if not all could be run."""
+    from probes.reading.doctor import examine, read_texts
+
+    options = {"margin": margin, "bridge": bridge, "progress": not as_json} | ({"dtypes": dtype} if dtype else {})
+    report, written = examine(model, probe, read_texts(texts) if texts else None, write=write, **options)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict()))
+    else:
+        console.print(f"{report}\n{written}".rstrip())
+    raise typer.Exit({True: 0, False: 1, None: 3}[report.passed])
+
+
+def probe(
+    model: Annotated[str, typer.Argument(help="Folder, hub id or embedded model.")],
+    facts: Annotated[str | None, typer.Option(help="A shipped topic, or a file of facts.")] = None,
+    statements: Annotated[Path | None, typer.Option(help="A file of labelled texts: CSV, JSONL or Parquet.")] = None,
+    text: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    label: Annotated[str, typer.Option(help="Column of the label.")] = "label",
+    group: Annotated[str | None, typer.Option(help="Column of what must not be split: the entity.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Read about this many statements, whole groups.")] = None,
+    tokens: Annotated[str, typer.Option(help="last, mean, all, entity, or an index.")] = "last",
+    seed: Annotated[int, typer.Option(help="Of split, shuffles and directions.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for probe and page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a truth probe, choose its layer, test it on unseen entities beside every control, and write its page."""
+    from probes.model.language_model import load_model
+    from probes.probing import open_source, probe_truth
+    from probes.report import write_probing
+
+    say = (lambda line: None) if as_json else console.print
+    source, name = open_source(facts, statements, text=text, label=label, group=group, limit=limit, seed=seed)
+    options = {"tokens": tokens, "seed": seed, "say": say, "progress": not as_json}
+    done = probe_truth(load_model(model), source, name=name, **options)
+    page = write_probing(out, done) if out else None
+    if as_json:
+        typer.echo(json.dumps({**done.to_dict(), "page": str(page) if page else None}))
+    else:
+        say(f"{done}" + (f"\nPage: {page}" if page else ""))

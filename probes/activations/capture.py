@@ -25,6 +25,7 @@ from probes.activations.packing import Pass, plan_passes
 from probes.activations.tokens import Selection, TokenRule, select_tokens
 from probes.errors import BadInput
 from probes.facts.facts import Statement
+from probes.facts.statements import LabelledText
 from probes.model.hooks import taps
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
@@ -127,7 +128,8 @@ def capture(
 
     Args:
         model: the model to read.
-        texts: strings, chats (lists of messages), or Statements, which bring their labels, groups and polarities.
+        texts: strings, chats (lists of messages), or Statements and LabelledTexts, which bring their labels, groups
+            and polarities.
         sites: a site, a pattern, or several; all are read in the same pass.
         tokens: "last", "mean" (over the tokens that count), "all", an index (negative counts from the end), or
             "entity": the tokens of the first place where the text's entity stands.
@@ -170,7 +172,8 @@ def unfold(texts: Sequence[Any], **given: Sequence[Any] | None) -> tuple[list[An
     """Return plain texts, and what is known of each: labels, groups, polarities, entities.
 
     Args:
-        texts: strings, chats, or Statements, whose own labels, groups and entities stand where none are given.
+        texts: strings, chats, or Statements, whose own labels, groups and entities stand where none are given; of
+            LabelledTexts labels and groups.
         given: `labels`, `groups`, `entities`.
 
     Raises:
@@ -182,11 +185,12 @@ def unfold(texts: Sequence[Any], **given: Sequence[Any] | None) -> tuple[list[An
     if not texts:
         raise BadInput("the list of texts is empty; give at least one text")
     polarities = None
-    if all(isinstance(text, Statement) for text in texts):
+    if all(isinstance(text, Statement | LabelledText) for text in texts):
         if given.get("labels") is None and given.get("groups") is None:
             given |= {"labels": [text.label for text in texts], "groups": [text.group for text in texts]}
-            polarities = torch.tensor([text.polarity for text in texts])
-        if given.get("entities") is None:
+            if all(text.polarity is not None for text in texts):
+                polarities = torch.tensor([text.polarity for text in texts])
+        if given.get("entities") is None and all(isinstance(text, Statement) for text in texts):
             given["entities"] = [text.fact.subject for text in texts]
         texts = [text.text for text in texts]
     for name, values in given.items():

@@ -39,6 +39,10 @@ class TokenRule:
     """Which tokens count, of `WITHIN`."""
 
     def __post_init__(self) -> None:
+        if (
+            isinstance(self.tokens, str) and self.tokens.removeprefix("-").isdecimal()
+        ):  # from a command line, a manifest
+            object.__setattr__(self, "tokens", int(self.tokens))
         if isinstance(self.tokens, bool) or not (isinstance(self.tokens, int) or self.tokens in RULES):
             raise BadInput(
                 f"tokens={self.tokens!r} is no token rule; give {', '.join(map(repr, RULES))} or an index such as -1"

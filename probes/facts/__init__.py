@@ -1,4 +1,4 @@
 """What can be known: facts, their statements, and the contexts in which they are in use.
 
-In reading order: templates, rows, twins, facts, wordings, contexts.
+In reading order: templates, rows, twins, facts, statements, wordings, contexts.
 """

@@ -10,14 +10,14 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from probes.errors import BadInput, NotFound, nearest
 
-__all__ = ["HEADER_FIELDS", "ROW_FIELDS", "Row", "read_rows"]
+__all__ = ["HEADER_FIELDS", "ROW_FIELDS", "Row", "csv_rows", "jsonl_rows", "read_rows", "read_text"]
 
 HEADER_FIELDS = ("name", "licence", "source", "relation")
 """`relation` is the name of a known relation, or an object with the wordings of a new one. All may be left out."""
@@ -49,11 +49,11 @@ def read_rows(path: Path) -> tuple[Row | None, list[Row]]:
         NotFound: there is no such file.
         BadInput: the file cannot be read, or a line is not what it should be; the message has its number.
     """
-    readers = {".jsonl": _jsonl, ".csv": _csv}
+    readers = {".jsonl": jsonl_rows, ".csv": _facts}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise BadInput(f"{str(path)!r} is no topic file; its name must end in .jsonl or .csv")
-    lines = list(reader(path, _text(path)))
+    lines = list(reader(path, read_text(path)))
     header = None
     if lines and not {"subject", "object"} & set(lines[0].fields):
         header = _checked(lines.pop(0), "header", HEADER_FIELDS, ())
@@ -62,7 +62,12 @@ def read_rows(path: Path) -> tuple[Row | None, list[Row]]:
     return header, [_checked(line, "fact", ROW_FIELDS, ("subject", "object")) for line in lines]
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, without a byte order mark, its accents spelled in one way.
+
+    Raises:
+        NotFound: there is no such file. BadInput: it cannot be read, or is not UTF-8; the message has the line.
+    """
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -78,7 +83,12 @@ def _text(path: Path) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _jsonl(path: Path, text: str) -> Iterator[Row]:
+def jsonl_rows(path: Path, text: str) -> Iterator[Row]:
+    """Read one JSON object a line; empty lines are passed over.
+
+    Raises:
+        BadInput: a line is no object, or names something twice.
+    """
     # Not splitlines(): that also splits at U+2028 and its kin, which JSON allows within a text.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -100,7 +110,18 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _csv(path: Path, text: str) -> Iterator[Row]:
+def csv_rows(path: Path, text: str, *, needed: Sequence[str] = (), form: str = "give each a name") -> Iterator[Row]:
+    """Read a line of column names, then a row a line; empty lines are passed over.
+
+    Args:
+        path: for messages.
+        text: of the file.
+        needed: columns that must be there.
+        form: what the first line should be, for messages.
+
+    Raises:
+        BadInput: a column that is missing or named twice, a row with another number of cells, or broken quotes.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: list[str] | None = None
     try:
@@ -109,28 +130,28 @@ def _csv(path: Path, text: str) -> Iterator[Row]:
             if not any(cell.strip() for cell in cells):
                 continue
             if columns is None:
-                columns = _columns(cells, where)
+                columns = [cell.strip() for cell in cells]
+                for name in needed:
+                    if name not in columns:
+                        raise BadInput(f"{where}: no column {name!r}; {form}")
+                if len(set(columns)) < len(columns):
+                    raise BadInput(f"{where}: a column is named twice; {form}")
                 continue
             if len(cells) != len(columns):
                 raise BadInput(
                     f"{where}: {len(cells)} cells for {len(columns)} columns; quote a cell with a comma in it"
                 )
-            fields: dict[str, Any] = dict(zip(columns, cells, strict=True))
-            if "distractors" in fields:
-                fields["distractors"] = [part for part in fields["distractors"].split(";") if part.strip()]
-            yield Row(where, fields)
+            yield Row(where, dict(zip(columns, cells, strict=True)))
     except csv.Error as error:
         raise BadInput(f"{path}, line {reader.line_num}: broken CSV: {error}") from None
 
 
-def _columns(cells: list[str], where: str) -> list[str]:
-    columns = [cell.strip() for cell in cells]
-    for name in ROW_FIELDS[:3]:
-        if name not in columns:
-            raise BadInput(f"{where}: no column {name!r}; the first line is subject,relation,object[,distractors]")
-    if len(set(columns)) < len(columns):
-        raise BadInput(f"{where}: a column is named twice; the first line is subject,relation,object[,distractors]")
-    return columns
+def _facts(path: Path, text: str) -> Iterator[Row]:
+    form = "the first line is subject,relation,object[,distractors]"
+    for row in csv_rows(path, text, needed=ROW_FIELDS[:3], form=form):
+        if "distractors" in row.fields:
+            row.fields["distractors"] = [part for part in row.fields["distractors"].split(";") if part.strip()]
+        yield row
 
 
 def _checked(row: Row, what: str, allowed: tuple[str, ...], needed: tuple[str, ...]) -> Row:

@@ -1,4 +1,5 @@
 """From activations to scores.
 
-In reading order: ranking, metrics, probe, streams, fitting, splits, controls, sweep.
+In reading order: ranking, metrics, inputs, statistics, folding, probe, streams, estimators, pairs, pooling,
+anomaly, newton, fitting, splits, controls, model_controls, claims, sweep, passes, faults, checks, doctor.
 """

@@ -23,8 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probes.artifact import read_artifact, require, write_artifact
-from probes.errors import ArtifactError, BadInput, BeliefError
-from probes.model.fingerprint import match
+from probes.errors import ArtifactError, BadInput, BeliefError, CouldNotRun, Mismatch
+from probes.model.fingerprint import differing, match
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate
 
@@ -73,7 +73,7 @@ class LinearProbe:
     tokens: str = "last"
     """At which tokens it was fitted."""
     method: str = "given"
-    """How it was fitted: "logistic", "lda", or "given"."""
+    """How it was fitted: "logistic", "lda", "ttpd", ..., the name of a scikit-learn class, or "given"."""
     concept: str = ""
     """What a high score means, for people to read."""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
@@ -151,6 +151,8 @@ class LinearProbe:
     def match(self, model: Any, allow: Iterable[str] = ()) -> tuple[str, ...]:
         """Refuse a model that is not the one this probe was fitted on.
 
+        The same model in another dtype is accepted where the doctor saw this probe's scores keep within its margin.
+
         Args:
             model: a LanguageModel.
             allow: parts of the fingerprint that may differ, such as "weights" or "dtype".
@@ -161,7 +163,23 @@ class LinearProbe:
         Raises:
             Mismatch: another part differs; `.parts` has the names.
         """
-        return match(self.fingerprint, model.fingerprint, allow)
+        actual = model.fingerprint
+        allow = {allow} if isinstance(allow, str) else set(allow)
+        if "dtype" not in allow and differing(self.fingerprint, actual) == ["dtype"]:
+            self._check_dtype(actual["dtype"])
+            allow.add("dtype")
+        return match(self.fingerprint, actual, allow)
+
+    def _check_dtype(self, dtype: str) -> None:
+        figure, margin = self.doctor.get(dtype), self.doctor.get("margin")
+        given = f"this probe was fitted in {self.fingerprint['dtype']} and the model is in {dtype}, "
+        do = f"load the model in {self.fingerprint['dtype']}, or take the difference on yourself with allow={{'dtype'}}"
+        if figure is None or margin is None:
+            run = f"measure it with: belief doctor MODEL --probe DIR --dtype {dtype} --write"
+            raise Mismatch(f"{given}in which the doctor has not seen it; {run}; or {do}", ["dtype"])
+        if not figure.value <= margin.value:
+            moved = f"{figure.value:.3g}, beyond its margin of {margin.value:.3g}"
+            raise Mismatch(f"{given}which the doctor saw move its scores by up to {moved}; {do}", ["dtype"])
 
     def save(self, folder: str | os.PathLike, *, overwrite: bool = False) -> None:
         """Write the probe into a folder of its own, whole or not at all.
@@ -243,3 +261,78 @@ class LinearProbe:
         return cls(
             weight, bias, Site.parse(site), tokens=tokens, method=method, concept=concept, fingerprint=fingerprint
         )
+
+    @classmethod
+    def from_sklearn(
+        cls,
+        estimator: Any,
+        site: Site | str,
+        *,
+        tokens: str = "last",
+        concept: str = "",
+        fingerprint: Mapping[str, str] = NOTHING,
+        method: str = "",
+    ) -> "LinearProbe":
+        """Make a probe from a fitted scikit-learn classifier, or a pipeline of affine steps that ends in one.
+
+        Args:
+            estimator: binary and linear; a high score will mean its `classes_[1]`.
+            site: where the activations it was fitted on were read.
+            tokens: at which tokens.
+            concept: what a high score means; `classes_[1]` where that is a word.
+            fingerprint: `model.fingerprint`; without it, `match` refuses every model.
+            method: how it was fitted; the name of the last step's class where none is given.
+
+        Raises:
+            BadInput: it does not fold, with the step that does not; or it is not fitted.
+            CouldNotRun: folded, it scores otherwise than before.
+        """
+        from probes.reading.folding import fold  # here, so that only who comes from scikit-learn imports it
+
+        weight, bias, centre, last = fold(estimator)
+        classes = getattr(last, "classes_", ())
+        if not concept and len(classes) == 2 and isinstance(classes[1], str):
+            concept = str(classes[1])
+        about = {"tokens": tokens, "method": method or type(last).__name__, "concept": concept}
+        return cls.from_float64(weight, bias, centre, site, fingerprint=fingerprint, **about)
+
+    @classmethod
+    def from_float64(cls, weight: Any, bias: float, centre: Any, site: Site | str, **about: Any) -> "LinearProbe":
+        """Make a probe from a float64 solution, with the rounding of its weight taken back where the data lie.
+
+        Args:
+            weight: `Float["d_model"]`, float64.
+            bias: added to every score.
+            centre: `Float["d_model"]`: the mean of the rows it was fitted on.
+            site: where it reads.
+            about: further fields of the probe.
+        """
+        exact = torch.as_tensor(weight, dtype=torch.float64)
+        rounded = exact.float()
+        shift = (rounded.double() - exact) @ torch.as_tensor(centre, dtype=torch.float64)
+        return cls(rounded, float(bias) - float(shift), Site.parse(site), **about)
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame: the probe's own numbers, then every estimate it carries, one a row.
+
+        Columns: site, method, tokens, concept (alike in each row, so that frames of several probes can be joined), part
+        ("probe", "controls", "receipt", "doctor"), name, value, lower, upper, n, confidence, how; the numbers of part
+        "probe" (d_model, bias, the weight's norm) have no interval.
+
+        Raises:
+            CouldNotRun: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise CouldNotRun("a frame needs pandas, which is not installed; run: pip install pandas") from error
+        about = {"site": str(self.site), "method": self.method, "tokens": self.tokens, "concept": self.concept}
+        own = {"d_model": self.d_model, "bias": self.bias, "norm": float(self.weight.double().norm())}
+        exact = about | {"part": "probe", "how": "exact"}
+        rows = [exact | {"name": name, "value": float(value)} for name, value in own.items()]
+        for part in ("controls", "receipt", "doctor"):
+            estimates = getattr(self, part).items()
+            rows += [about | {"part": part, "name": name} | estimate.to_dict() for name, estimate in estimates]
+        columns = [*about, "part", "name", *ESTIMATE]
+        kinds = {"n": "Int64"} | {name: "float64" for name, kind in ESTIMATE.items() if kind is float}
+        return pandas.DataFrame(rows, columns=columns).astype(kinds)

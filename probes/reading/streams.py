@@ -18,6 +18,7 @@ from probes.model.hooks import taps
 from probes.model.language_model import Chat, LanguageModel
 from probes.model.sites import Site
 from probes.reading.probe import LinearProbe
+from probes.reading.statistics import STATISTICS
 
 __all__ = ["Stream", "read", "score_tokens"]
 
@@ -47,8 +48,7 @@ class Stream:
     @property
     def maximum(self) -> float:
         """The largest score; NaN where there is none, or one is not finite."""
-        whole = len(self.scores) and bool(torch.isfinite(self.scores).all())
-        return float(self.scores.max()) if whole else float("nan")
+        return float(STATISTICS["max"]().largest(self.scores))
 
 
 def score_tokens(

@@ -38,6 +38,10 @@ def test_prompt_and_response_of_a_chat_are_told_apart(chatty):
     assert picked(chatty, ASKED, within="prompt") == [0, 1, 2, 3], "a chat without an answer is all prompt"
 
 
+def test_an_index_may_come_as_text(chatty):
+    assert picked(chatty, "the capital of France", "-2") == picked(chatty, "the capital of France", -2) == [2]
+
+
 def test_ordinary_tokens_leave_the_special_ones_out(chatty):
     assert picked(chatty, ANSWERED, within="ordinary") == [1, 2, 4, 5]
     assert picked(chatty, "the capital", within="ordinary") == [0, 1]

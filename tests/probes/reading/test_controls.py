@@ -1,27 +1,27 @@
 """What the score would be without knowledge: and that each control can tell."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from probes.activations.capture import capture
-from probes.errors import Mismatch, NotFound, TooFew
+from probes.errors import NotFound, TooFew
 from probes.model.sites import Site
 from probes.reading.controls import (
     MEANINGS,
+    NEEDS_MODEL,
     bag_of_words,
-    controls,
+    check_draws,
     data_controls,
-    log_probability,
+    lead,
+    length,
     shuffle_labels,
 )
 from probes.reading.fitting import ESTIMATORS
+from probes.reading.metrics import Estimate, auroc
 from probes.reading.probe import LinearProbe
 from probes.reading.splits import row_labels, select, split_groups
-from probes.reading.sweep import sweep
 
 SITE = Site("resid_post", 0)
 
@@ -73,7 +73,7 @@ def test_shuffled_labels_stay_near_one_half_and_real_ones_do_not(planted, method
     assert found["shuffled_95"].upper < 0.7 < found["auroc"].lower
     assert found["shuffled_p"].value == pytest.approx(1 / 201)
     assert found["over_bag_of_words"].lower > 0.2
-    assert set(found) == {name for name in MEANINGS if "log_probability" not in name}
+    assert set(found) == set(MEANINGS) - set(NEEDS_MODEL)
 
 
 def test_without_knowledge_no_control_is_beaten(planted):
@@ -124,64 +124,71 @@ def test_too_few_draws_and_a_method_that_cannot_be_refitted_are_refused(planted)
     with pytest.raises(TooFew, match="at least 200") as caught:
         data_controls(probe, train, test, draws=199)
     assert caught.value.needed == 200
+    with pytest.raises(TooFew, match="over 10 checks take at least 400: give draws=400") as caught:
+        data_controls(probe, train, test, draws=399, checks=10)
+    assert caught.value.needed == 400
     with pytest.raises(NotFound, match="'given' is no estimator"):
         data_controls(LinearProbe.from_weights(torch.ones(12), 0.0, SITE), train, test)
 
 
-def test_log_probability_in_batches_is_that_of_each_text_alone(tiny):
-    texts = [
-        "Paris is the capital of France",
-        "cheese",
-        "Rome is not the capital of the river me now",
-        "Italy is a city",
-    ]
-    total, tokens = log_probability(tiny, texts, batch_size=3)
-    for text, sum_, count in zip(texts, total, tokens, strict=True):
-        ids = torch.tensor([tiny.encode(text)])
-        with torch.no_grad():
-            logs = tiny.module(input_ids=ids).logits.log_softmax(-1)
-        alone = sum(logs[0, i, ids[0, i + 1]].item() for i in range(ids.shape[1] - 1))
-        assert sum_.item() == pytest.approx(alone, abs=1e-4)
-        assert count == max(1, ids.shape[1] - 1)
-    assert total[1] == 0
+def test_draws_are_forty_a_check_and_two_hundred_at_least():
+    check_draws(200, 5)
+    check_draws(240, 6)
+    with pytest.raises(TooFew, match="at least 240") as caught:
+        check_draws(239, 6)
+    assert caught.value.needed == 240
 
 
-@pytest.fixture
-def swept(build):
-    """A sweep of a tiny random model over statements that it finds likely (true) or unlikely (false)."""
-    model, rng = build(d_model=32), np.random.default_rng(0)
-    words = sorted(word for word in model.tokenizer.get_vocab() if not word.startswith("<"))
-    pairs = {(*rng.choice(words, 4), i) for i in range(60)}
-    texts = [" ".join(pair[:4]) + tail for pair in sorted(pairs) for tail in (f" {pair[0]}", f" {pair[1]}")]
-    total, _ = log_probability(model, texts)
-    likely = (total.view(-1, 2) == total.view(-1, 2).max(1, keepdim=True).values).flatten()
-    groups = [" ".join(text.split()[:4]) for text in texts]
-    acts = capture(model, texts, "resid_post.*", labels=likely.tolist(), groups=groups)
-    return model, sweep(acts, estimators="logistic")
+def test_length_takes_its_sign_from_the_training_texts(planted):
+    """By hand: true texts are longer in training, so longer is truer, though in the test part it is the other way."""
+    acts = planted({}, groups=40, layers=1)
+    train, test = _halves(acts)
+
+    def told(part, longer):
+        return dataclasses.replace(part, texts=tuple("x" * (9 if bool(y) == longer else 4) for y in part.labels))
+
+    assert set(length(told(train, True), told(test, False)).tolist()) == {4.0, 9.0}
+    assert set(length(told(train, False), told(test, False)).tolist()) == {-4.0, -9.0}
+    probe = ESTIMATORS["lda"](train.values[SITE], row_labels(train), site=SITE)
+    assert data_controls(probe, told(train, False), told(test, False))["length"].value == 1.0
+    assert data_controls(probe, told(train, True), told(test, False))["length"].value == 0.0
+    plain = data_controls(probe, train, test)
+    assert plain["length"].lower < 0.5 < plain["length"].upper
 
 
-def test_controls_with_the_model_add_the_statements_own_log_probability(swept):
-    model, found = swept
-    assert "log-probability of the statement" in str(found.table)
-    assert "missing (needs the model" in str(found.table)
-    added = controls(found, model)
-    assert set(added) == set(MEANINGS)
-    assert added["log_probability"].value > 0.6  # labels follow it within each pair
-    assert added["log_probability"].how.startswith("log-probability ")
-    gap = added["auroc"].value - added["log_probability"].value
-    assert added["over_log_probability"].value == pytest.approx(gap)
-    whole = found.with_controls(added)
-    assert "missing" not in str(whole.table)
-    assert whole.best.controls == added
-    assert "missing" in str(found.table)
+def test_selectivity_is_the_lead_over_the_mean_of_the_shuffles(planted):
+    known, unknown = (_controls(planted(s, groups=100, layers=1)) for s in ({0: 1.0}, {}))
+    for found in (known, unknown):
+        assert found["selectivity"].value == pytest.approx(found["auroc"].value - found["shuffled"].value)
+        # The mean of 200 shuffles is known well: what is uncertain is nearly all the probe's own.
+        width, own = (found[name].upper - found[name].lower for name in ("selectivity", "auroc"))
+        assert 0.8 * own < width < 1.4 * own
+    assert known["selectivity"].lower > 0.2
+    assert unknown["selectivity"].lower < 0 < unknown["selectivity"].upper
 
 
-def test_controls_refuse_another_model(swept, build):
-    with pytest.raises(Mismatch):
-        controls(swept[1], build(seed=5))
+def test_the_lead_of_one_estimate_over_another_takes_the_ends_that_face_each_other():
+    """By hand: .8 [.77, .90] over .5 [.45, .54] is .3, down by sqrt(.03^2 + .04^2) and up by sqrt(.10^2 + .05^2)."""
+    found = lead(Estimate(0.8, 0.77, 0.90, 100), Estimate(0.5, 0.45, 0.54, 200), how="by hand")
+    assert found.value == pytest.approx(0.3)
+    assert found.lower == pytest.approx(0.25)
+    assert found.upper == pytest.approx(0.3 + 0.0125**0.5)
+    assert (found.n, found.how) == (100, "by hand")
+    assert lead(Estimate(0.9, 0.2, 1.0, 5), Estimate(0.1, 0.0, 0.9, 5), how="").upper < 0.95
+    assert lead(Estimate(1.0, 0.2, 1.0, 5), Estimate(0.1, -0.9, 0.9, 5), how="").upper == 1.0, "no more than 1"
 
 
-def test_controls_ask_no_more_of_a_sweep_than_its_probe_and_its_test_texts(swept):
-    model, found = swept
-    bare = SimpleNamespace(best=found.best, test=found.test)
-    assert controls(bare, model) == controls(found, model)
+@pytest.mark.slow
+def test_the_interval_of_selectivity_holds_what_the_probe_would_score_on_many_entities(planted):
+    """A probe fitted once, then many test sets: the truth is its AUROC on 3,000 entities, less one half."""
+    train = planted({0: 0.6}, groups=60, layers=1, seed=1)
+    probe = ESTIMATORS["lda"](train.values[SITE], row_labels(train), site=SITE)
+    many = planted({0: 0.6}, groups=3000, layers=1, seed=2)
+    truth = auroc(probe.scores(many.values[SITE]), row_labels(many)).value - 0.5
+    held = 0
+    for seed in range(100):
+        test = planted({0: 0.6}, groups=40, layers=1, seed=100 + seed)
+        interval = data_controls(probe, train, test, seed=seed)["selectivity"]
+        held += interval.lower <= truth <= interval.upper
+        assert interval.upper - interval.lower < 0.4
+    assert held >= 89

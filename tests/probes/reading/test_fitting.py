@@ -5,19 +5,23 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from probes.errors import BadInput, CouldNotRun, NotFound, TooFew
 from probes.model.sites import Site
+from probes.reading import newton
 from probes.reading.fitting import (
     ESTIMATORS,
     SOLVERS,
     check_method,
+    fit_grid,
     fit_lda,
     fit_logistic,
     solve_lda,
     solve_logistic,
 )
+from probes.reading.metrics import auroc_values
 
 SITE = Site("resid_post", 0)
 SHAPES = {"wide": (60, 200), "tall": (300, 20), "square": (50, 50)}
@@ -43,12 +47,12 @@ def test_three_points_in_two_dimensions_by_hand():
     """
     points, labels = torch.tensor([[0.0, 0.0], [2.0, 0.0], [1.0, 3.0]]), torch.tensor([False, False, True])
     weights, biases = solve_logistic(points, labels[:, None], C=1.0)
-    assert weights[0, 0].item() == pytest.approx(0, abs=1e-12)
+    assert weights[0, 0].item() == pytest.approx(0, abs=1e-8)
     w, b, s = weights[1, 0].item() * np.sqrt(2), None, 1 / np.sqrt(2)  # the spread of (0, 0, 3) is sqrt(2), its mean 1
     b = biases[0].item() + weights[1, 0].item()
     low, high = 1 / (1 + np.exp(-(b - w * s))), 1 / (1 + np.exp(-(b + 2 * w * s)))
-    assert 2 * low + high - 1 == pytest.approx(0, abs=1e-9)  # derivative by b
-    assert -2 * s * low + 2 * s * (high - 1) + w == pytest.approx(0, abs=1e-9)  # derivative by w
+    assert 2 * low + high - 1 == pytest.approx(0, abs=1e-7)  # derivative by b
+    assert -2 * s * low + 2 * s * (high - 1) + w == pytest.approx(0, abs=1e-7)  # derivative by w
     scores = fit_logistic(points, labels, site=SITE, C=1.0).scores(points)
     assert scores[2] > 0 > scores[0] == scores[1]
 
@@ -183,3 +187,156 @@ def test_fits_change_neither_their_inputs_nor_the_global_generator():
     assert torch.equal(features, before)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert (np.random.get_state()[1] == numpy_state).all()
+
+
+def _scikit(features, labels, C, unseen):
+    """The decision function of the pipeline that a user would write, at its very optimum."""
+    pipeline = make_pipeline(
+        StandardScaler(), LogisticRegression(C=C, solver="newton-cholesky", tol=1e-13, max_iter=999)
+    )
+    return torch.from_numpy(pipeline.fit(features.numpy(), labels.numpy()).decision_function(unseen.numpy()))
+
+
+def _nasty():
+    """Tall features with one thing wrong each; and wide ones."""
+    features, labels = _data(300, 20)
+    twins = torch.cat([features, features[:, :5], features[:, :1] * 2 + features[:, 3:4]], 1)
+    constant_in_a_fold = features.clone()
+    constant_in_a_fold[:, 4] = torch.where(torch.arange(300) % 3 == 0, features[:, 4], 1.5)
+    outlier_in_a_fold = features.clone()
+    outlier_in_a_fold[0, 5] = 1e9
+    rare = labels & (torch.arange(300) % 9 < 2)
+    yield "plain", features, labels
+    yield "collinear", twins, labels
+    yield "constant in a fold", constant_in_a_fold, labels
+    yield "outlier in a fold", outlier_in_a_fold, labels
+    yield "separable", features, features[:, 2] + features[:, 3] > features[:, 3].mean()
+    yield "scales of 1e-6 to 1e6", features * torch.logspace(-6, 6, 20, dtype=torch.float64), labels
+    yield "far from zero", features + 1e6, labels
+    yield "unbalanced", features, rare
+    yield "wide", *_data(60, 90)
+    yield "wide only in a fold", *_data(60, 45)
+
+
+@pytest.mark.parametrize(("features", "labels"), [case[1:] for case in _nasty()], ids=[case[0] for case in _nasty()])
+def test_every_fit_of_a_grid_is_scikit_learns_pipeline_on_the_rows_of_its_fold(features, labels):
+    folds, penalties = torch.arange(len(labels)) % 3 != torch.arange(3)[:, None], (1.0, 1e-3, 30.0)
+    found = fit_grid({SITE: features}, labels, C=penalties, folds=folds)
+    scores = found.scores(SITE, features)
+    assert scores.shape == (len(labels), 3, 3)
+    for i, rows in enumerate(folds):
+        for j, C in enumerate(penalties):
+            expected = _scikit(features[rows], labels[rows], C, features)
+            # held-out rows may lie 1e9 spreads away, and scores with them
+            gap = (scores[:, i, j] - expected).abs() / expected.abs().clamp_min(10) * 10
+            assert gap.max() <= 2e-5
+            areas = auroc_values(torch.stack([scores[:, i, j], expected], 1), labels)
+            assert abs(areas[0] - areas[1]) <= 1e-3
+    assert (scores[:, 0] - scores[:, 1]).abs().max() > 1e-3, "folds differ"
+
+
+def test_a_fit_of_a_grid_is_the_fit_alone():
+    """Masks over one design against rows cut out, a path of C against one, stacked layers against one."""
+    first, labels = _data(300, 20)
+    second, folds = _data(300, 20, seed=5)[0], torch.arange(300) % 4 != torch.arange(4)[:, None]
+    found = fit_grid(torch.stack([first, second]), labels, C=(0.01, 0.5), folds=folds)
+    assert found.weights.shape == (2, 4, 2, 20)
+    assert found.sites == (Site("resid_post", 0), Site("resid_post", 1))
+    for layer, features in enumerate((first, second)):
+        for fold, rows in enumerate(folds):
+            for at, C in enumerate((0.01, 0.5)):
+                weights, biases = solve_logistic(features[rows], labels[rows, None], C=C)
+                alone = features @ weights[:, 0] + biases[0]
+                assert (found.scores(found.sites[layer], features)[:, fold, at] - alone).abs().max() <= 1e-6
+
+
+def test_one_fit_of_a_grid_as_a_probe():
+    features, labels = _data(200, 30)
+    found = fit_grid({SITE: features.float()}, labels, C=(0.01, 0.1))
+    probe = found.probe(SITE, 0.1, concept="x")
+    assert (probe.site, probe.method, probe.concept) == (SITE, "logistic(C=0.1)", "x")
+    assert (probe.scores(features) - found.scores(SITE, features)[:, 0, 1]).abs().max() < 1e-3
+    usual = fit_logistic(features.float(), labels, site=SITE)
+    assert found.probe(SITE).method == usual.method == "logistic"
+    assert (usual.weight - found.probe(SITE).weight).abs().max() <= 1e-6
+    assert repr(found) == "Grid(1 sites x 1 folds x 2 C, d_model 30)"
+    with pytest.raises(NotFound, match=r"C of \(0.01, 0.1\)"):
+        found.probe(SITE, 3.0)
+
+
+def test_a_method_with_its_penalty_finds_its_solver_and_shares_nothing_that_it_need_not(monkeypatch):
+    features, labels = _data(80, 10)
+    weights, _ = SOLVERS["logistic(C=0.5)"](features, labels[:, None])
+    assert torch.equal(weights, solve_logistic(features, labels[:, None], C=0.5)[0])
+    assert not torch.allclose(weights, SOLVERS["logistic"](features, labels[:, None])[0])
+    check_method("logistic(C=0.5)")
+    with pytest.raises(KeyError):
+        SOLVERS["nothing"]
+    monkeypatch.setattr("probes.reading.fitting.BATCHED", {})
+    slow, bias = SOLVERS["lda"](features, torch.stack([labels, ~labels], 1))
+    fast, fast_bias = solve_lda(features, torch.stack([labels, ~labels], 1))
+    assert torch.allclose(slow, fast, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(bias, fast_bias, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": torch.arange(30) < 1, "folds": torch.arange(30)[None] > 0}, "fold 0 are of one class only"),
+        ({"labels": torch.arange(29) < 9}, "a label a row"),
+        ({"folds": torch.ones(2, 29, dtype=torch.bool)}, r"folds of shape \(2, 29\) for 30 rows"),
+        ({"folds": torch.zeros(1, 30, dtype=torch.bool)}, "one class only"),
+        ({"C": ()}, "above 0"),
+        ({"C": (1.0, -1.0)}, "above 0"),
+        ({"features": {}}, "features of 0 sites"),
+        ({"features": torch.full((1, 30, 4), torch.nan)}, "at resid_post.0: row 0 of the features is not finite"),
+        ({"features": 1e200 * torch.eye(30, 4, dtype=torch.float64)[None]}, "overflows"),
+    ],
+)
+def test_a_grid_that_cannot_be_fitted_is_refused(change, words):
+    given = {"features": _data(30, 4)[0][None], "labels": torch.arange(30) < 9} | change
+    with pytest.raises(BadInput, match=words):
+        fit_grid(given.pop("features"), given.pop("labels"), **given)
+
+
+def test_a_fit_that_has_not_converged_is_never_returned(monkeypatch):
+    features, labels = _data(300, 20)
+    monkeypatch.setattr(newton, "NEWTON_STEPS", 2)
+    with pytest.raises(CouldNotRun, match="did not converge in 2 steps"):
+        fit_grid({SITE: features}, labels, C=30.0)
+
+
+def test_where_float32_gets_nowhere_the_inner_solves_are_raised(monkeypatch):
+    """Inner solves that are always zero in float32: what converges did so in float64."""
+    features, labels = _data(300, 20)
+    expected, solve = fit_grid({SITE: features}, labels, C=1.0), newton._conjugate_gradients
+
+    def lame(low, *rest):
+        step, laps = solve(low, *rest)
+        return (step * 1e-9 if low.dtype == torch.float32 else step), laps
+
+    monkeypatch.setattr(newton, "_conjugate_gradients", lame)
+    found = fit_grid({SITE: features}, labels, C=1.0)
+    assert (found.scores(SITE, features) - expected.scores(SITE, features)).abs().max() <= 1e-6
+
+
+def test_fitting_many_sites_does_not_mix_their_memory():
+    """Buffers are kept from site to site: a site fitted after another is fitted as if first."""
+    first, labels = _data(300, 20)
+    second = _data(300, 20, seed=5)[0]
+    both = fit_grid(torch.stack([first, second]), labels, C=(0.01, 1.0))
+    alone = fit_grid(second[None], labels, C=(0.01, 1.0))
+    assert torch.equal(both.weights[1], alone.weights[0])
+    assert torch.equal(both.means[1], alone.means[0])
+
+
+@pytest.mark.gpu
+def test_a_grid_on_an_accelerator_is_the_grid_on_the_host():
+    device = "cuda" if torch.cuda.is_available() else "mps"
+    features, labels = _data(300, 20)
+    features, folds = features.float(), torch.arange(300) % 3 != torch.arange(3)[:, None]
+    host = fit_grid({SITE: features}, labels, C=(0.01, 1.0), folds=folds)
+    there = fit_grid({SITE: features.to(device)}, labels, C=(0.01, 1.0), folds=folds)
+    assert there.weights.device.type == device
+    gap = (there.scores(SITE, features.to(device)).cpu().double() - host.scores(SITE, features)).abs().max()
+    assert gap <= (1e-5 if device == "cuda" else 1e-2)

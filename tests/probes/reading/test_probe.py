@@ -1,13 +1,17 @@
 """LinearProbe: scoring, saving, loading, matching."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from probes.artifact import read_artifact, write_artifact
-from probes.errors import ArtifactError, BadInput, Mismatch, NotFound
+from probes.errors import ArtifactError, BadInput, CouldNotRun, Mismatch, NotFound
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate
 from probes.reading.probe import LinearProbe, Probe
@@ -209,3 +213,50 @@ def test_a_probe_matches_its_own_model_and_no_other(build):
 def test_a_probe_without_a_fingerprint_matches_nothing(build):
     with pytest.raises(Mismatch, match="does not say on which model"):
         LinearProbe.from_weights(torch.ones(32), 0.0, "resid_post.1").match(build())
+
+
+def test_a_scikit_learn_classifier_of_two_points_becomes_a_probe_by_hand():
+    """Scaled, the points 0 and 4 are -1 and 1; with weight 6 and bias 1 on those, score(x) = 3 x - 5."""
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit([[0.0], [4.0]], ["lie", "truth"])
+    pipeline[-1].coef_, pipeline[-1].intercept_ = np.array([[6.0]]), np.array([1.0])
+    probe = LinearProbe.from_sklearn(pipeline, "resid_post.2", tokens="mean", fingerprint={"config": "a"})
+    assert probe.scores(torch.tensor([[0.0], [4.0]])).tolist() == [-5.0, 7.0]
+    assert (probe.site, probe.tokens, probe.method) == (Site("resid_post", 2), "mean", "LogisticRegression")
+    assert (probe.concept, dict(probe.fingerprint)) == ("truth", {"config": "a"})
+    named = LinearProbe.from_sklearn(pipeline, "resid_post.2", concept="true", method="mine")
+    assert (named.concept, named.method) == ("true", "mine")
+    with pytest.raises(BadInput, match="no estimator"):
+        LinearProbe.from_sklearn(3, "resid_post.2")
+
+
+def test_rounding_the_weight_costs_nothing_where_the_data_lie():
+    weight = np.array([1 / 3, 1000 / 7])
+    centre = np.array([3e4, -2e4])
+    probe = LinearProbe.from_float64(weight, 0.25, centre, "resid_post.0", concept="x")
+    at_centre = float(probe.weight.double() @ torch.from_numpy(centre)) + probe.bias
+    assert at_centre == pytest.approx(weight @ centre + 0.25, abs=1e-9)
+    plain = LinearProbe.from_weights(weight, 0.25, "resid_post.0")  # the sanity half
+    assert abs(float(plain.weight.double() @ torch.from_numpy(centre)) + plain.bias - at_centre) > 1e-3
+
+
+def test_a_frame_has_a_row_for_each_fact_and_each_estimate(probe):
+    frame = probe.to_frame()
+    assert frame["name"].tolist() == ["d_model", "bias", "norm", "auroc"]
+    assert frame["part"].tolist() == ["probe"] * 3 + ["controls"]
+    assert set(frame["site"]) == {"resid_post.13"}
+    assert set(frame["concept"]) == {"true statement é"}
+    assert frame["value"].tolist() == [24.0, 0.1 + 0.2, float(probe.weight.double().norm()), 0.9]
+    last = frame.iloc[-1]
+    assert (last["lower"], last["upper"], last["n"], last["confidence"], last["how"]) == (0.8, 0.95, 180, 0.95, "how")
+    assert frame["lower"].isna().tolist() == [True, True, True, False]
+    assert frame["how"].tolist() == ["exact"] * 3 + ["how"]
+    bare = LinearProbe.from_weights([1.0], 0.0, SITE).to_frame()
+    assert list(bare.columns) == list(frame.columns)
+    assert len(bare) == 3
+    assert (bare.dtypes == frame.dtypes).all()
+
+
+def test_a_frame_without_pandas_says_what_to_install(probe, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(CouldNotRun, match="pip install pandas"):
+        probe.to_frame()

@@ -7,10 +7,11 @@ import torch
 
 from probes.errors import BadInput, NotFound, TooFew
 from probes.model.sites import Site
-from probes.reading.controls import MEANINGS
+from probes.reading.controls import MEANINGS, NEEDS_MODEL
+from probes.reading.fitting import fit_logistic
 from probes.reading.metrics import Estimate, auroc
 from probes.reading.splits import Split, row_groups, row_labels, select
-from probes.reading.sweep import Sweep, sweep, transfer
+from probes.reading.sweep import Sweep, _folds, sweep, transfer
 
 
 def _site(layer, name="resid_post"):
@@ -46,7 +47,7 @@ def test_a_planted_direction_is_found_at_its_layer_and_nowhere_else(found):
 
 
 def test_the_best_probe_brings_every_control_that_needs_no_model(found):
-    assert set(found.best.controls) == {name for name in MEANINGS if "log_probability" not in name}
+    assert set(found.best.controls) == set(MEANINGS) - set(NEEDS_MODEL)
     assert all(isinstance(estimate, Estimate) for estimate in found.best.controls.values())
     chosen = next(row for row in found.rows if (row.site, row.estimator) == (found.site, found.best.method))
     assert found.best.controls["auroc"] == chosen.test
@@ -108,7 +109,7 @@ def test_the_table_reads_as_text_and_as_html(found):
     assert f"resid_post.2, {found.best.method}" in str(found.table)
     for words in MEANINGS.values():
         assert words in str(found.table)
-    assert str(found.table).count("missing (needs the model") == 2
+    assert str(found.table).count("missing (needs the model") == len(NEEDS_MODEL)
     page = found.table._repr_html_()
     assert page.count("<tr>") == 1 + 8 + 1 + len(MEANINGS)
     assert page.count("<th>") == 2 * len(found.table.headings)
@@ -206,3 +207,105 @@ def test_reprs_are_short_and_a_sweep_is_frozen(found):
     assert isinstance(found, Sweep)
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.rows = ()
+
+
+def _weakened(planted, **options):
+    return planted({1: 0.8, 2: 1.0}, groups=80, layers=3, d_model=12, **options)
+
+
+def test_every_penalty_is_a_candidate_and_the_chosen_one_is_refitted_by_the_controls(planted):
+    acts = _weakened(planted)
+    found = sweep(acts, estimators=["logistic", "lda"], C=(0.0001, 1.0))
+    assert [(str(r.site), r.estimator, r.C) for r in found.rows[:3]] == [
+        ("resid_post.0", "logistic", 0.0001), ("resid_post.0", "logistic", 1.0), ("resid_post.0", "lda", None),
+    ]  # fmt: skip
+    assert "logistic, C = 0.0001" in str(found.table)
+    assert list(found.by_layer()) == ["logistic(C=0.0001)", "logistic(C=1.0)", "lda"]
+    chosen = max(found.rows, key=lambda row: row.calibration.value)
+    assert found.best.method == chosen.method
+    one = sweep(acts, estimators="logistic", C=1.0, split=found.split)
+    assert [row.test for row in one.rows] == [row.test for row in found.rows if row.C == 1.0]
+    assert one.best.method == "logistic(C=1.0)"
+    usual = sweep(acts, estimators="logistic", split=found.split)
+    assert one.best.controls["noise_fits_95"] != usual.best.controls["noise_fits_95"], "shuffles are fitted at that C"
+    assert usual.best.method == "logistic"
+    assert "C =" not in str(usual.table)
+
+
+def test_a_row_is_the_fit_of_its_estimator_alone(planted):
+    acts = _weakened(planted)
+    found = sweep(acts, estimators="logistic", C=0.3)
+    train = select(acts, found.split.train)
+    alone = fit_logistic(train.values[found.site], row_labels(train), site=found.site, C=0.3)
+    assert (found.best.weight - alone.weight).abs().max() <= 1e-6
+    assert set(found.train.groups) == set(found.split.train)
+    assert found.train.sites == (found.site,)
+
+
+def test_with_folds_the_choice_never_looks_at_the_test_entities_and_the_refit_takes_all_others(planted):
+    acts = _weakened(planted)
+    found = sweep(acts, estimators=["logistic", "lda"], C=(0.001, 1.0), folds=4)
+    inside = {*found.split.train, *found.split.calibration}
+    assert set(found.train.groups) == inside
+    assert found.folds == 4
+    assert "AUROC, 4 folds" in str(found.table)
+    assert "chosen by 4 folds of train and calibration" in str(found.table)
+    tested = torch.tensor([group in found.split.test for group in acts.groups])
+    noise = torch.Generator().manual_seed(5)
+    mutated = dataclasses.replace(
+        acts,
+        values={
+            s: torch.where(tested[:, None], torch.randn(v.shape, generator=noise), v) for s, v in acts.values.items()
+        },
+        labels=torch.where(tested, ~acts.labels, acts.labels),
+    )
+    other = sweep(mutated, estimators=["logistic", "lda"], C=(0.001, 1.0), folds=4, split=found.split)
+    assert (other.site, other.best.method, other.best.bias) == (found.site, found.best.method, found.best.bias)
+    assert torch.equal(other.best.weight, found.best.weight)
+    assert [row.calibration for row in other.rows] == [row.calibration for row in found.rows]
+    assert [row.test for row in other.rows] != [row.test for row in found.rows]
+    turned = dataclasses.replace(acts, labels=torch.where(tested, acts.labels, ~acts.labels & (acts.example % 3 > 0)))
+    again = sweep(turned, estimators=["logistic", "lda"], C=(0.001, 1.0), folds=4, split=found.split)
+    assert [row.calibration for row in again.rows] != [row.calibration for row in found.rows]
+
+
+def test_cross_validation_scores_each_fold_with_a_fit_that_has_not_seen_it(planted):
+    """By hand for one site: fits outside each fold, AUROC inside it, their mean. Nothing planted: near one half."""
+    acts = planted({}, groups=60, layers=1, d_model=40)
+    found = sweep(acts, estimators="logistic", C=100.0, folds=3)
+    train = found.train
+    masks, held = _folds(train, 3, 0)
+    values = []
+    for rows, part in zip(masks[1:], held, strict=True):
+        assert set(part.groups).isdisjoint(
+            group for group, kept in zip(train.groups, rows.tolist(), strict=True) if kept
+        )
+        probe = fit_logistic(train.values[_site(0)][rows], row_labels(train)[rows], site=_site(0), C=100.0)
+        values.append(auroc(probe.scores(part.values[_site(0)]), row_labels(part)).value)
+    assert bool(masks[0].all())
+    assert (~masks[1:]).sum(0).eq(1).all(), "each row is held out once"
+    (row,) = found.rows
+    assert row.calibration.value == pytest.approx(sum(values) / 3, abs=1e-3)
+    assert 0.3 < row.calibration.value < 0.7
+    assert row.calibration.n == len(train.texts)
+
+
+def test_more_checks_take_more_draws(planted):
+    acts = planted({1: 2.0}, groups=30, layers=2)
+    with pytest.raises(TooFew, match="at least 400: give draws=400") as error:
+        sweep(acts, estimators="lda", checks=10)
+    assert error.value.needed == 400
+    assert sweep(acts, estimators="lda", checks=5).best.controls["shuffled_p"].n == 200
+    with pytest.raises(BadInput, match="checks = 0"):
+        sweep(acts, checks=0)
+
+
+def test_folds_and_penalties_that_are_none_are_refused(planted):
+    acts = planted({}, groups=30, layers=1)
+    for options, error, words in (
+        ({"folds": 1}, BadInput, "folds = 1"),
+        ({"folds": 12}, TooFew, "12 folds take 24 groups of each class"),
+        ({"C": (1.0, 0.0)}, BadInput, "above 0"),
+    ):
+        with pytest.raises(error, match=words):
+            sweep(acts, **options)

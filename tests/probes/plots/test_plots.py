@@ -12,6 +12,7 @@ from probes.activations.capture import Activations
 from probes.errors import BadInput
 from probes.look import ACCENT, GREY, INK
 from probes.model.sites import Site
+from probes.plots.frame import LABEL_GAP
 from probes.reading.metrics import Estimate, proportion
 from probes.reading.probe import LinearProbe
 from probes.reading.sweep import Row, sweep
@@ -81,7 +82,7 @@ def test_labels_at_the_right_edge_never_overlap_and_stay_in_order():
     labels = sorted((a for a in figure.layout.annotations if a.showarrow), key=lambda a: a.y)
     places = [(a.y - low) / (high - low) * pixels - a.ay for a in labels]
     assert len(places) == 4
-    assert np.diff(places).min() >= plots.LABEL_GAP - 1e-6
+    assert np.diff(places).min() >= LABEL_GAP - 1e-6
     assert abs(np.mean([a.ay for a in labels])) < 1e-6  # pushed apart evenly, no further than needed
 
 
@@ -205,3 +206,23 @@ def test_foreign_text_in_a_figure_holds_no_tag_that_plotly_would_obey(figure):
 def test_control_words_name_every_control_and_pass_unknown_names_on():
     assert plots.control_words("random_95") == "random directions, 95th percentile"
     assert plots.control_words("some_new_one") == "some new one"
+
+
+def test_histograms_say_how_much_lies_above_the_boundary():
+    figure = plots.score_histograms({"true": [1.0, 2.0, 3.0, -1.0], "false": [-2.0, -3.0], HOSTILE: [0.0, 0.0]})
+    notes = [a.text for a in figure.layout.annotations]
+    assert [n for n in notes if "above" in n] == [
+        "<b>0 %</b> above<br>n = 2",  # a score on the boundary is not above it
+        "<b>0 %</b> above<br>n = 2",
+        "<b>75 %</b> above<br>n = 4",
+    ]
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    assert [trace.marker.color for trace in bars] == [GREY, GREY, ACCENT]
+    assert [sum(trace.customdata) for trace in bars] == pytest.approx([100] * 3), "no score is left out"
+    assert "&lt;a href" in figure.layout.yaxis.ticktext[0]
+
+
+@pytest.mark.parametrize("kinds", [{}, {"true": []}, {"true": [1.0, float("nan")]}])
+def test_histograms_of_nothing_are_refused(kinds):
+    with pytest.raises(BadInput, match="finite scores of every kind"):
+        plots.score_histograms(kinds)

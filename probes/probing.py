@@ -1,0 +1,196 @@
+"""Probing: the whole way from statements to a probe that one can believe, in one call.
+
+1. Capture every layer at the last token of each statement.
+2. Choose layer and estimator on calibration entities, report on test entities (sweep.py), beside every control
+   (controls.py).
+3. Of a topic also the negated statements at the chosen layer: whether the probe's sign flips.
+
+Limits: one seed, one split. A topic's paraphrases are not read.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from probes.activations.capture import Activations, capture
+from probes.errors import BadInput
+from probes.facts.facts import Topic, load_topic
+from probes.facts.statements import load_statements
+from probes.model.language_model import LanguageModel
+from probes.reading.controls import controls
+from probes.reading.metrics import Estimate
+from probes.reading.splits import row_labels, select
+from probes.reading.streams import Stream, read
+from probes.reading.sweep import Row, Sweep, sweep, transfer
+
+__all__ = ["Probing", "open_source", "probe_truth"]
+
+SHOWN_GROUPS = 3
+"""Test entities whose statements are shown token by token: the first ones, whatever they score."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probing:
+    """What came out."""
+
+    source: str
+    """Name of the topic, or of the file the statements came from."""
+    model: str
+    """Name of the model."""
+    found: Sweep
+    """All fits, and the chosen probe with every control."""
+    negated: Estimate | None
+    """AUROC on negated statements of the test entities, where there are such: below .5 the sign has flipped."""
+    scores: Mapping[str, Float[Tensor, "row"]]
+    """Scores of the test statements by kind: "true", "false", "true, negated", "false, negated"."""
+    streams: Mapping[str, Stream]
+    """Some test statements token by token, by text."""
+    seconds: float
+    """How long it took."""
+
+    @property
+    def first_layer(self) -> int | None:
+        """The first layer from which on nothing is by chance: AUROC's interval above the random directions' 95 %.
+
+        Read off the chosen estimator's row of every layer; None where no layer stands above.
+        """
+        floor = self.found.best.controls["random_95"].upper
+        rows = next(rows for rows in self.found.by_layer().values() if _has(rows, self.found))
+        return next((row.site.layer for row in rows if row.test.lower > floor), None)
+
+    @property
+    def sentence(self) -> str:
+        """One sentence with the numbers that matter."""
+        controls, site = self.found.best.controls, self.found.site
+        flip = f"; negated {short(self.negated)}" if self.negated is not None else ""
+        return (
+            f"Layer {site.layer} tells true from false on unseen {self.source}: AUROC {controls['auroc']}; labels "
+            f"shuffled {short(controls['shuffled_95'])}, random directions {short(controls['random_95'])}, bag of "
+            f"words {short(controls['bag_of_words'])}, log-probability {short(controls['log_probability'])}{flip}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        best = self.found.best
+        return {
+            "source": self.source,
+            "model": self.model,
+            "sentence": self.sentence,
+            "site": str(best.site),
+            "method": best.method,
+            "first_layer": self.first_layer,
+            "controls": {name: estimate.to_dict() for name, estimate in best.controls.items()},
+            "negated": self.negated.to_dict() if self.negated is not None else None,
+            "rows": [
+                {"site": str(row.site), "estimator": row.estimator, "auroc": row.test.to_dict()}
+                for row in self.found.rows
+            ],
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def short(estimate: Estimate) -> str:
+    """Return the value alone, ".97"."""
+    return estimate.interval().split(" ")[0]
+
+
+def probe_truth(
+    model: LanguageModel,
+    source: Topic | Sequence[Any],
+    *,
+    name: str = "",
+    sites: Any = "resid_post.*",
+    tokens: str | int = "last",
+    estimators: Sequence[str] = ("logistic", "lda"),
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+    progress: bool = False,
+) -> Probing:
+    """Fit, choose, test and control a truth probe.
+
+    Args:
+        model: the model to read.
+        source: a topic, or statements with labels and groups.
+        name: what to call the source; by default the topic's name.
+        sites: where to look.
+        tokens: which token of a statement is read (see `capture`).
+        estimators: what is tried.
+        seed: of split, shuffles and directions.
+        say: is told what goes on, a line a step.
+        progress: show bars on standard error.
+
+    Raises:
+        BadInput, TooFew, NotFound: as `capture`, `sweep` and `controls`.
+    """
+    start = time.perf_counter()
+    topic = source if isinstance(source, Topic) else None
+    statements = source.statements() if topic else list(source)
+    say(f"{len(statements)} statements, {model.name}: reading")
+    acts = capture(model, statements, sites, tokens=tokens, progress=progress)
+    found = sweep(acts, estimators=estimators, seed=seed, concept=f"truth of {name or topic.name}", progress=progress)
+    say(f"chosen on calibration entities: {found.best.method} at {found.site}; controls")
+    found = found.with_controls(controls(found, model, progress=progress))
+    parts = {"": found.test}
+    negated = None
+    if topic:
+        denied = capture(model, topic.statements("negated"), found.site, tokens=tokens, progress=progress)
+        negated = transfer(found.best, denied, groups=found.split.test)
+        parts[", negated"] = select(denied, found.split.test)
+    return Probing(
+        source=name or topic.name,
+        model=model.name,
+        found=found,
+        negated=negated,
+        scores=_scores(found, parts),
+        streams=_streams(model, found),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def open_source(
+    facts: str | None, statements: str | os.PathLike | None, **columns: Any
+) -> tuple[Topic | list[Any], str]:
+    """Return a topic or statements from a file, and their name.
+
+    Args:
+        facts: a shipped topic or a file of facts.
+        statements: a file of labelled texts.
+        columns: as `load_statements` takes them.
+
+    Raises:
+        BadInput: neither was given, or both.
+    """
+    if (facts is None) == (statements is None):
+        raise BadInput("give either facts (a topic, or a file of facts) or statements (a file of labelled texts)")
+    if facts is not None:
+        topic = load_topic(facts)
+        return topic, topic.name
+    return load_statements(statements, **columns), Path(statements).stem
+
+
+def _scores(found: Sweep, parts: Mapping[str, Activations]) -> dict[str, Tensor]:
+    scores = {}
+    for suffix, acts in parts.items():
+        values, labels = found.best.scores(acts.values[found.site]), row_labels(acts)
+        scores[f"true{suffix}"], scores[f"false{suffix}"] = values[labels], values[~labels]
+    return scores
+
+
+def _streams(model: LanguageModel, found: Sweep) -> dict[str, Stream]:
+    shown = list(dict.fromkeys(found.test.groups))[:SHOWN_GROUPS]
+    chosen = [
+        (text, bool(label))
+        for text, group, label in zip(found.test.texts, found.test.groups, found.test.labels, strict=True)
+        if group in shown
+    ]
+    return {f"{'True' if label else 'False'}: {text}": read(model, found.best, text) for text, label in chosen[:6]}
+
+
+def _has(rows: Sequence[Row], found: Sweep) -> bool:
+    return any((row.site, row.estimator) == (found.site, found.best.method) for row in rows)

@@ -1,0 +1,101 @@
+"""Report: the page of a probe, from plain finished values.
+
+In this order: the sentence and the number; AUROC by layer beside its controls; then the scores by truth and polarity,
+every control in words, transfer, some statements token by token, the settings. What was not measured is left out,
+never shown as passed.
+
+Limits: statements are on the page in full.
+"""
+
+import os
+from pathlib import Path
+
+from probes import plots
+from probes.look import percent
+from probes.page import Block, Grid, Page, Plot, Section
+from probes.probing import Probing
+
+__all__ = ["probe_page", "write_probing"]
+
+
+def probe_page(probing: Probing) -> Page:
+    """Return the page of a probe."""
+    found = probing.found
+    makers = (_scores, _controls, _statements, _layers, _settings)
+    return Page(
+        title=f"Truth of {probing.source} in {probing.model}",
+        sentence=probing.sentence,
+        number=found.best.controls["auroc"].interval().split(" ")[0],
+        measure="AUROC on entities that neither fitted nor chose",
+        picture=[
+            Plot(
+                plots.auroc_by_layer(found),
+                "AUROC on test entities, with 95 % intervals. Dashed: what is reached without knowledge, at the chosen "
+                "layer.",
+            )
+        ],
+        sections=[section for make in makers if (section := make(probing)) is not None],
+        foot="Made by belief-probes. This file asks nothing of any other host.",
+    )
+
+
+def write_probing(folder: str | os.PathLike, probing: Probing) -> Path:
+    """Write the probe (FOLDER/probe) and its page (FOLDER/page.html) in place of older ones; return where the page is.
+
+    Raises:
+        CouldNotRun: no space, no permission, a broken disk. BadInput: something else stands there.
+    """
+    probing.found.best.save(Path(folder) / "probe", overwrite=True)
+    return probe_page(probing).write(Path(folder) / "page.html")
+
+
+def _scores(probing: Probing) -> Section:
+    kinds = {kind: scores.tolist() for kind, scores in probing.scores.items()}
+    figure = plots.score_histograms(kinds, target=[kind for kind in kinds if kind.startswith("true")])
+    finding = "how scores are spread, and where the fit's own boundary lies"
+    caption = "Scores of the test statements. Orange should lie right of the boundary, grey left of it."
+    if probing.negated is not None:
+        finding = f"negated statements: AUROC {probing.negated.interval()}"
+        caption += " Where the negated ones lie the other way round, the probe reads the claim, not its truth."
+    return Section("Scores", finding, [Plot(figure, caption)], unfolded=True)
+
+
+def _controls(probing: Probing) -> Section:
+    controls = probing.found.best.controls
+    rows = [
+        (plots.control_words(name), estimate.interval(3 if name.endswith("_p") else 2), str(estimate.n), estimate.how)
+        for name, estimate in controls.items()
+    ]
+    head = ("at the chosen layer", "value [95 % interval]", "n", "how")
+    lead = controls.get("over_log_probability")
+    finding = f"ahead of the statement's own log-probability by {lead.interval()}" if lead is not None else ""
+    return Section("What would score without knowledge", finding, [Grid(head, rows)])
+
+
+def _statements(probing: Probing) -> Section | None:
+    if not probing.streams:
+        return None
+    blocks: list[Block] = []
+    for text, stream in probing.streams.items():
+        blocks += [text, plots.token_strip(stream)]
+    return Section("Statements token by token", f"{len(probing.streams)} of the test statements", blocks)
+
+
+def _layers(probing: Probing) -> Section:
+    first = probing.first_layer
+    finding = f"above random directions from layer {first} on" if first is not None else "no layer stands above chance"
+    return Section("Every layer", finding, [probing.found.table])
+
+
+def _settings(probing: Probing) -> Section:
+    best, split = probing.found.best, probing.found.split
+    groups = {role: len(getattr(split, role)) for role in ("train", "calibration", "test")}
+    rows = [
+        ("model", probing.model),
+        ("statements of", probing.source),
+        ("probe", f"{best.method} at {best.site}, tokens: {best.tokens}"),
+        ("entities", ", ".join(f"{role} {n}" for role, n in groups.items())),
+        ("confidence of intervals", f"{percent(best.controls['auroc'].confidence)} %"),
+        ("time", f"{probing.seconds:.0f} s"),
+    ]
+    return Section("Settings", "fixed before the test entities were looked at", [Grid((), rows)])
