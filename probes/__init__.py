@@ -15,6 +15,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "activations.capture": ["Activations", "capture", "concatenate"],
         "activations.cost": ["Cost", "estimate_cost"],
         "activations.responses": ["capture_responses"],
+        "activations.store": ["store"],
+        "activations.stored": ["Store"],
         "errors": [
             "ArtifactError",
             "BadInput",

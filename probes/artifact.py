@@ -33,7 +33,16 @@ from probes.artifact_format import (
 from probes.errors import ArtifactError, BadInput, CouldNotRun
 from probes.strict_json import fail, require, short
 
-__all__ = ["Artifact", "decode", "read_artifact", "require", "write_artifact"]
+__all__ = [
+    "Artifact",
+    "decode",
+    "flush_folder",
+    "open_regular",
+    "read_artifact",
+    "require",
+    "write_artifact",
+    "write_file",
+]
 
 NOT_REGULAR = "is no regular file; links, pipes and folders are refused"
 
@@ -66,11 +75,11 @@ def write_artifact(
         _check_free(target, overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         staged.mkdir()
-        _write_file(staged / MANIFEST, [files.manifest])
-        _write_file(staged / TENSORS, files.tensors)
-        _flush_folder(staged)
+        write_file(staged / MANIFEST, [files.manifest])
+        write_file(staged / TENSORS, files.tensors)
+        flush_folder(staged)
         _swap(staged, target, old, overwrite)
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
     except OSError as error:
         _could_not_write(target, error)
     finally:  # KeyboardInterrupt included
@@ -94,9 +103,9 @@ def read_artifact(folder: str | os.PathLike, kind: str | None = None, *, max_byt
     shown = str(folder) if str(folder).isprintable() else short(str(folder), 300)
     try:
         _check_folder(folder)
-        with _open(folder / MANIFEST, MANIFEST_BYTES) as file:
+        with open_regular(folder / MANIFEST, MANIFEST_BYTES) as file:
             manifest = file.read(MANIFEST_BYTES + 1)
-        with _open(folder / TENSORS, max_bytes) as file:
+        with open_regular(folder / TENSORS, max_bytes) as file:
             return decode_stream(manifest, file, os.fstat(file.fileno()).st_size, kind)
     except ArtifactError as error:
         raise ArtifactError(f"{shown}: {error}") from None
@@ -116,7 +125,8 @@ def _check_free(target: Path, overwrite: bool) -> None:
         raise BadInput(f"{target} holds other things than an artifact, and is not replaced; give another name")
 
 
-def _write_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+def write_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write a file that is not there yet, and flush it to the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         for piece in pieces:
@@ -128,7 +138,8 @@ def _write_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         os.close(descriptor)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk: only then does a rename outlast a power cut."""
     if os.name == "nt":  # Windows cannot open a folder
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -177,7 +188,7 @@ def _check_folder(folder: Path) -> None:
             fail("this", f"is no artifact: {name} is missing")
 
 
-def _open(path: Path, limit: int) -> BinaryIO:
+def open_regular(path: Path, limit: int) -> BinaryIO:
     """Open a regular file that is not too large, following no link and never waiting at a pipe."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         fail(path.name, NOT_REGULAR)

@@ -79,7 +79,7 @@ def test_a_folder_that_holds_anything_else_is_never_replaced(folder):
 
 def test_a_folder_filled_by_somebody_else_meanwhile_is_left_alone(tmp_path, monkeypatch):
     target = tmp_path / "mine"
-    flush = artifact._flush_folder
+    flush = artifact.flush_folder
 
     def meanwhile(folder):
         if not target.exists():
@@ -87,7 +87,7 @@ def test_a_folder_filled_by_somebody_else_meanwhile_is_left_alone(tmp_path, monk
             (target / "theirs").write_text("x")
         flush(folder)
 
-    monkeypatch.setattr(artifact, "_flush_folder", meanwhile)
+    monkeypatch.setattr(artifact, "flush_folder", meanwhile)
     with pytest.raises(CouldNotRun, match="could not be written"):
         write_artifact(target, "probe", BODY, NEW)
     assert (target / "theirs").read_text() == "x"
