@@ -22,14 +22,14 @@ from probes.activations.capture import Activations, capture
 from probes.errors import BadInput
 from probes.facts.facts import Topic, load_topic
 from probes.facts.statements import load_statements
+from probes.judging.claims import Claims, claims
+from probes.judging.controls import MEANINGS
+from probes.judging.model_controls import controls
+from probes.judging.splits import row_labels, select
+from probes.judging.sweep import Row, Sweep, sweep, transfer
 from probes.model.language_model import LanguageModel
-from probes.reading.claims import Claims, claims
-from probes.reading.controls import MEANINGS
 from probes.reading.metrics import Estimate
-from probes.reading.model_controls import controls
-from probes.reading.splits import row_labels, select
 from probes.reading.streams import Stream, read
-from probes.reading.sweep import Row, Sweep, sweep, transfer
 
 __all__ = ["Probing", "open_source", "probe_truth"]
 

@@ -14,9 +14,9 @@ import torch
 
 import probes
 from probes import BadInput, CouldNotRun, LinearProbe, Mismatch, NotFound, TooFew
+from probes.parity.faults import explain
+from probes.parity.passes import alone, clone, places
 from probes.reading import doctor as room
-from probes.reading.faults import explain
-from probes.reading.passes import alone, clone, places
 
 TEXTS = [
     "the capital of France is Paris",

@@ -33,12 +33,12 @@ from torch import Tensor
 
 from probes.activations.capture import Activations
 from probes.errors import BadInput, NotFound, TooFew, nearest
+from probes.judging.splits import check_activations, row_groups, row_labels, select
+from probes.judging.sweep import Table
 from probes.model.sites import Site
 from probes.reading.fitting import ESTIMATORS, check_method
 from probes.reading.metrics import Estimate, auroc
 from probes.reading.probe import Probe
-from probes.reading.splits import check_activations, row_groups, row_labels, select
-from probes.reading.sweep import Table
 
 __all__ = ["Cell", "Transfer", "accuracy", "transfer_matrix"]
 

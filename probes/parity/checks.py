@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from probes.errors import BadInput
+from probes.judging.sweep import Table
 from probes.reading.metrics import Estimate
 from probes.reading.probe import LinearProbe
-from probes.reading.sweep import Table
 
 __all__ = ["Check", "Report"]
 

@@ -31,7 +31,7 @@ from scipy.stats import norm
 
 from probes.activations.capture import Activations
 from probes.errors import BadInput
-from probes.reading.controls import MEANINGS, check_draws, lead
+from probes.judging.controls import MEANINGS, check_draws, lead
 from probes.reading.metrics import Estimate
 from probes.reading.probe import LinearProbe
 

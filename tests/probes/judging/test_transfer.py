@@ -8,11 +8,11 @@ import torch
 
 from probes.activations.capture import Activations
 from probes.errors import BadInput, NotFound, TooFew
+from probes.judging.transfer import OTHERS, Transfer, accuracy, transfer_matrix
 from probes.model.sites import Site
 from probes.reading.fitting import fit_lda
 from probes.reading.metrics import Estimate, proportion
 from probes.reading.probe import LinearProbe
-from probes.reading.transfer import OTHERS, Transfer, accuracy, transfer_matrix
 
 SITE = Site("resid_post", 3)
 GENERAL, POLAR, PLACE = 0, 1, 2

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from probes.errors import BadInput, TooFew
-from probes.reading.claims import claims, entities_needed
-from probes.reading.controls import MEANINGS, NEEDS_MODEL
+from probes.judging.claims import claims, entities_needed
+from probes.judging.controls import MEANINGS, NEEDS_MODEL
+from probes.judging.sweep import sweep
 from probes.reading.metrics import Estimate, auroc_difference
 from probes.reading.probe import LinearProbe
-from probes.reading.sweep import sweep
 
 
 def _estimate(value, half, n=200):

@@ -39,10 +39,10 @@ from torch import Tensor
 
 from probes.activations.capture import Activations
 from probes.errors import TooFew
+from probes.judging.splits import row_groups, row_labels
 from probes.reading.fitting import SOLVERS, Solution, check_method, takes_polarity
 from probes.reading.metrics import Estimate, auroc, auroc_difference, auroc_values, mean, proportion, quantile
 from probes.reading.probe import LinearProbe
-from probes.reading.splits import row_groups, row_labels
 
 __all__ = [
     "LEAST_DRAWS",

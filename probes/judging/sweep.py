@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from probes.activations.capture import Activations
 from probes.errors import BadInput, NotFound, TooFew, nearest
+from probes.judging.controls import LEAST_DRAWS, MEANINGS, data_controls
+from probes.judging.splits import Split, check_activations, check_split, row_groups, row_labels, select, split_groups
 from probes.model.sites import Site
-from probes.reading.controls import LEAST_DRAWS, MEANINGS, data_controls
 from probes.reading.fitting import (
     ESTIMATORS,
     LOGISTIC_C,
@@ -38,7 +39,6 @@ from probes.reading.fitting import (
 )
 from probes.reading.metrics import Estimate, auroc, mean
 from probes.reading.probe import LinearProbe, Probe
-from probes.reading.splits import Split, check_activations, check_split, row_groups, row_labels, select, split_groups
 
 __all__ = ["Row", "Split", "Sweep", "Table", "sweep", "transfer"]
 
