@@ -38,7 +38,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from probes.activations.capture import Activations
-from probes.errors import TooFew
+from probes.errors import BadInput, TooFew
 from probes.judging.splits import row_groups, row_labels
 from probes.reading.fitting import SOLVERS, Solution, check_method, takes_polarity
 from probes.reading.metrics import Estimate, auroc, auroc_difference, auroc_values, mean, proportion, quantile
@@ -94,8 +94,10 @@ def check_draws(draws: int, checks: int = 1) -> None:
     """Refuse too few shuffles for a number of results that are corrected together.
 
     Raises:
-        TooFew: naming how many would do.
+        TooFew: naming how many would do. BadInput: fewer than one check.
     """
+    if checks < 1:
+        raise BadInput(f"checks = {checks}; give the number of p-values corrected together, 1 or more")
     needed = max(LEAST_DRAWS, DRAWS_A_CHECK * checks)
     if draws < needed:
         raise TooFew(

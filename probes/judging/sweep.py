@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from probes.activations.capture import Activations
 from probes.errors import BadInput, NotFound, TooFew, nearest
-from probes.judging.controls import LEAST_DRAWS, MEANINGS, data_controls
+from probes.judging.controls import LEAST_DRAWS, MEANINGS, check_draws, data_controls
 from probes.judging.splits import Split, check_activations, check_split, row_groups, row_labels, select, split_groups
 from probes.model.sites import Site
 from probes.reading.fitting import (
@@ -213,7 +213,7 @@ def sweep(
         raise BadInput(f"no estimator was named; {nearest('', ESTIMATORS)}")
     penalties = check_penalties(C)
     check_activations(acts)
-    _check_draws(draws, checks)
+    check_draws(draws, checks)
     given = None if site is None else Site.parse(site)
     if given is not None and given not in acts.values:
         raise BadInput(
@@ -237,20 +237,8 @@ def sweep(
             best = choice.value, probes[0]
     chosen = best[1]
     train, test = (replace(part, values={chosen.site: part.values[chosen.site]}) for part in (train, test))
-    found = data_controls(chosen, train, test, seed=seed, draws=draws)
+    found = data_controls(chosen, train, test, seed=seed, draws=draws, checks=checks)
     return Sweep(tuple(rows), replace(chosen, controls=found), split, test, train, folds)
-
-
-def _check_draws(draws: int, checks: int) -> None:
-    if checks < 1:
-        raise BadInput(f"checks = {checks}; give the number of p-values corrected together, 1 or more")
-    needed = max(LEAST_DRAWS, 40 * checks)
-    if draws < needed:
-        raise TooFew(
-            f"{draws} shuffles for {checks} checks corrected together; p < .05 takes at least {needed}: "
-            f"give draws={needed}",
-            needed,
-        )
 
 
 def _folds(

@@ -36,7 +36,7 @@ from probes.errors import BadInput, NotFound, TooFew, nearest
 from probes.judging.splits import check_activations, row_groups, row_labels, select
 from probes.judging.sweep import Table
 from probes.model.sites import Site
-from probes.reading.fitting import ESTIMATORS, check_method
+from probes.reading.fitting import ESTIMATORS, check_method, takes_polarity
 from probes.reading.metrics import Estimate, auroc
 from probes.reading.probe import Probe
 
@@ -157,7 +157,7 @@ def transfer_matrix(
     parts = {name: _at(name, acts, at) for name, acts in parts.items()}
     if len(parts) < 2:
         raise BadInput(f"{len(parts)} part to train and to test on; give two or more")
-    fit, name_of_fit = _estimator(estimator)
+    fitter = _fitter(estimator)
     training = _deal(parts, seed)
     test = {name: select(acts, set(acts.groups) - training) for name, acts in parts.items()}
     train = {name: select(acts, training) for name, acts in parts.items()}
@@ -171,17 +171,17 @@ def transfer_matrix(
     rows = list(dict.fromkeys(rows))
     cells = []
     for members in rows:
-        probe = _fit(fit, [train[name] for name in members], at)
+        probe = _fit(fitter, [train[name] for name in members], at)
         cells += [_cell(" + ".join(members), probe, name, test[name], name in members) for name in parts]
     if leave_one_out:
         for name, others in _others(parts, leave_one_out).items():
-            cells.append(_cell(OTHERS, _fit(fit, [train[o] for o in others], at), name, test[name], seen=False))
+            cells.append(_cell(OTHERS, _fit(fitter, [train[o] for o in others], at), name, test[name], seen=False))
     return Transfer(
         cells=tuple(cells),
         rows=tuple(dict.fromkeys(cell.train for cell in cells)),
         columns=tuple(parts),
         site=at,
-        estimator=name_of_fit,
+        estimator=fitter.name,
         test_entities={name: tuple(sorted(set(acts.groups))) for name, acts in test.items()},
     )
 
@@ -228,13 +228,24 @@ def _at(name: str, acts: Activations, site: Site) -> Activations:
     return acts
 
 
-def _estimator(estimator: str | Callable[..., Probe]) -> tuple[Callable[..., Probe], str]:
+@dataclass(frozen=True)
+class _Fitter:
+    """How each row is fitted."""
+
+    fit: Callable[..., Probe]
+    name: str
+    told: bool
+    """Whether it is told which rows affirm."""
+
+
+def _fitter(estimator: str | Callable[..., Probe]) -> _Fitter:
     if isinstance(estimator, str):
         check_method(estimator)
-        return ESTIMATORS[estimator], estimator
+        return _Fitter(ESTIMATORS[estimator], estimator, takes_polarity(estimator))
     if not callable(estimator):
         raise BadInput(f"{estimator!r} cannot fit; give a function as in ESTIMATORS; {nearest('', ESTIMATORS)}")
-    return estimator, getattr(estimator, "__name__", type(estimator).__name__)
+    name = getattr(estimator, "__name__", type(estimator).__name__)
+    return _Fitter(estimator, name, "polarity" in signature(estimator).parameters)
 
 
 def _deal(parts: Mapping[str, Activations], seed: int) -> set[str]:
@@ -301,13 +312,13 @@ def _topics_by_entities(parts: Mapping[str, Activations]) -> dict[str, str]:
     return topic
 
 
-def _fit(fit: Callable[..., Probe], parts: Sequence[Activations], site: Site) -> Probe:
+def _fit(fitter: _Fitter, parts: Sequence[Activations], site: Site) -> Probe:
     features = torch.cat([acts.values[site] for acts in parts])
     labels = torch.cat([row_labels(acts) for acts in parts])
     options: dict[str, Any] = {"site": site}
-    if "polarity" in signature(fit).parameters and all(acts.polarities is not None for acts in parts):
+    if fitter.told and all(acts.polarities is not None for acts in parts):
         options["polarity"] = torch.cat([acts.polarities[acts.example] for acts in parts])
-    return fit(features, labels, **options)
+    return fitter.fit(features, labels, **options)
 
 
 def _cell(train: str, probe: Probe, test: str, acts: Activations, seen: bool) -> Cell:

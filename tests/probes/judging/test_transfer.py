@@ -277,3 +277,12 @@ def test_what_cannot_be_done_is_refused(four):
         found.cell("citys", "cities")
     with pytest.raises(NotFound, match="'f1' is no measure"):
         found.values("f1")
+
+
+@pytest.mark.parametrize("estimator", ["mass_mean", "ttpd", "ridge"])
+def test_estimators_by_name_are_told_the_polarity_only_if_they_can_use_it(estimator):
+    parts = {"cities": part(), "negated": part(polarity=False)}
+    assert parts["cities"].polarities is not None
+    found = transfer_matrix(parts, site=SITE, estimator=estimator, unions=[tuple(parts)])
+    assert found.cell("cities", "negated").auroc.value < 0.5
+    assert found.cell("cities + negated", "negated").auroc.value > 0.8
