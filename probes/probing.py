@@ -3,15 +3,17 @@
 1. Capture every layer at the last token of each statement.
 2. Choose layer and estimator on calibration entities, report on test entities (sweep.py), beside every control
    (controls.py, model_controls.py), and say above which of them the score stands (claims.py).
-3. Of a topic also the negated statements at the chosen layer: whether the probe's sign flips.
+3. Of a topic also the negated statements at the chosen layer: whether the probe's sign flips, and whether a fit on both
+   polarities mends it (transfer.py).
 
-Limits: one seed, one split. A topic's paraphrases are not read.
+Limits: one seed, one split; transfer deals the entities out anew. A topic's paraphrases are not read.
 """
 
 import os
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probes.activations.capture import Activations, capture
+from probes.activations.cost import estimate_cost
 from probes.errors import BadInput
 from probes.facts.facts import Topic, load_topic
 from probes.facts.statements import load_statements
@@ -27,12 +30,15 @@ from probes.judging.controls import MEANINGS
 from probes.judging.model_controls import controls
 from probes.judging.splits import row_labels, select
 from probes.judging.sweep import Row, Sweep, sweep, transfer
+from probes.judging.transfer import Transfer, transfer_matrix
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate
 from probes.reading.streams import Stream, read
 
 __all__ = ["Probing", "open_source", "probe_truth"]
 
+LONG = 2000
+"""Statements from which on the cost is told before it is paid."""
 BESIDE = {
     "shuffled_95": "shuffled labels",
     "random_95": "random directions",
@@ -56,6 +62,10 @@ class Probing:
     """All fits, and the chosen probe with every control."""
     negated: Estimate | None
     """AUROC on negated statements of the test entities, where there are such: below .5 the sign has flipped."""
+    transfers: tuple[Transfer, ...]
+    """Affirmed and negated, each trained and tested, by the chosen estimator and by TTPD; empty without negations."""
+    notes: tuple[str, ...]
+    """What was done to the statements that a reader should know."""
     scores: Mapping[str, Float[Tensor, "row"]]
     """Scores of the test statements by kind: "true", "false", "true, negated", "false, negated"."""
     streams: Mapping[str, Stream]
@@ -109,6 +119,18 @@ class Probing:
             "statements_needed": self.claims.needed,
             "controls": {name: estimate.to_dict() for name, estimate in best.controls.items()},
             "negated": self.negated.to_dict() if self.negated is not None else None,
+            "transfer": [
+                {
+                    "estimator": transfer.estimator,
+                    "train": cell.train,
+                    "test": cell.test,
+                    "auroc": cell.auroc.to_dict(),
+                    "accuracy": cell.accuracy.to_dict(),
+                }
+                for transfer in self.transfers
+                for cell in transfer.cells
+            ],
+            "notes": list(self.notes),
             "rows": [
                 {"site": str(row.site), "estimator": row.method, "auroc": row.test.to_dict()} for row in self.found.rows
             ],
@@ -153,21 +175,30 @@ def probe_truth(
     topic = source if isinstance(source, Topic) else None
     statements = source.statements() if topic else list(source)
     say(f"{len(statements)} statements, {model.name}: reading")
+    if len(statements) > LONG:
+        say(f"this will take: {estimate_cost(model, statements, sites, tokens=tokens)}")
     acts = capture(model, statements, sites, tokens=tokens, progress=progress)
     found = sweep(acts, estimators=estimators, seed=seed, concept=f"truth of {name or topic.name}", progress=progress)
     say(f"chosen on calibration entities: {found.best.method} at {found.site}; controls")
     found = found.with_controls(controls(found, model, progress=progress))
-    parts = {"": found.test}
-    negated = None
+    parts, negated, transfers = {"": found.test}, None, ()
     if topic:
+        say("negated statements at that layer, and transfer")
         denied = capture(model, topic.statements("negated"), found.site, tokens=tokens, progress=progress)
         negated = transfer(found.best, denied, groups=found.split.test)
         parts[", negated"] = select(denied, found.split.test)
+        both = {topic.name: acts, "negated": denied}
+        names = dict.fromkeys([found.best.method.split("(")[0], "ttpd"])
+        transfers = tuple(
+            transfer_matrix(both, site=found.site, estimator=name, unions=[tuple(both)], seed=seed) for name in names
+        )
     return Probing(
         source=name or topic.name,
         model=model.name,
         found=found,
         negated=negated,
+        transfers=transfers,
+        notes=tuple(getattr(source, "notes", ())),
         scores=_scores(found, parts),
         streams=_streams(model, found),
         seconds=time.perf_counter() - start,
@@ -175,14 +206,21 @@ def probe_truth(
 
 
 def open_source(
-    facts: str | None, statements: str | os.PathLike | None, **columns: Any
-) -> tuple[Topic | list[Any], str]:
+    facts: str | None,
+    statements: str | os.PathLike | None,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    **columns: str | None,
+) -> tuple[Topic | Sequence[Any], str]:
     """Return a topic or statements from a file, and their name.
 
     Args:
         facts: a shipped topic or a file of facts.
         statements: a file of labelled texts.
-        columns: as `load_statements` takes them.
+        limit: at most so many statements, of whole facts or groups.
+        seed: of the draw, where there is a limit.
+        columns: `text`, `label` and `group`, as `load_statements` takes them.
 
     Raises:
         BadInput: neither was given, or both.
@@ -191,8 +229,11 @@ def open_source(
         raise BadInput("give either facts (a topic, or a file of facts) or statements (a file of labelled texts)")
     if facts is not None:
         topic = load_topic(facts)
+        if limit is not None and 2 * len(topic.facts) > limit:
+            drawn = random.Random(seed).sample(topic.facts, max(1, limit // 2))  # a fact is two statements
+            topic = replace(topic, facts=tuple(drawn))
         return topic, topic.name
-    return load_statements(statements, **columns), Path(statements).stem
+    return load_statements(statements, limit=limit, seed=seed, **columns), Path(statements).stem
 
 
 def _scores(found: Sweep, parts: Mapping[str, Activations]) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ __all__ = ["probe_page", "write_probing"]
 def probe_page(probing: Probing) -> Page:
     """Return the page of a probe."""
     found = probing.found
-    makers = (_scores, _controls, _statements, _layers, _settings)
+    makers = (_scores, _transfer, _controls, _statements, _layers, _settings)
     return Page(
         title=f"Truth of {probing.source} in {probing.model}",
         sentence=probing.sentence,
@@ -58,6 +58,23 @@ def _scores(probing: Probing) -> Section:
         finding = f"negated statements: AUROC {probing.negated.interval()}"
         caption += " Where the negated ones lie the other way round, the probe reads the claim, not its truth."
     return Section("Scores", finding, [Plot(figure, caption)], unfolded=True)
+
+
+def _transfer(probing: Probing) -> Section | None:
+    if not probing.transfers:
+        return None
+    blocks: list[Block] = []
+    for transfer in probing.transfers:
+        caption = (
+            f"AUROC of {transfer.estimator}, fitted on the rows, tested on the columns; no entity is in both. Blue: "
+            "the sign has flipped. At the fit's own boundary the accuracy is in the table below."
+        )
+        blocks += [Plot(plots.transfer_heat_map(transfer), caption), transfer.table("accuracy")]
+    last = probing.transfers[-1]
+    finding = f"{last.estimator} fitted on both polarities: " + ", ".join(
+        f"{column} {last.cell(last.rows[-1], column).auroc.interval()}" for column in last.columns
+    )
+    return Section("Does it carry over to negations", finding, blocks)
 
 
 def _controls(probing: Probing) -> Section:
@@ -98,5 +115,6 @@ def _settings(probing: Probing) -> Section:
         ("entities", ", ".join(f"{role} {n}" for role, n in groups.items())),
         ("confidence of intervals", f"{percent(best.controls['auroc'].confidence)} %"),
         ("time", f"{probing.seconds:.0f} s"),
+        *(("note", note) for note in probing.notes),
     ]
     return Section("Settings", "fixed before the test entities were looked at", [Grid((), rows)])
