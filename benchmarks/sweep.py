@@ -3,10 +3,11 @@
     python benchmarks/sweep.py [--quick] [--real] [--samples N]
 
 Both sides standardise on the rows of each fold, get the same float32 activations, and go to the same solution:
-scikit-learn with each of its solvers, in float32 and float64, at the loosest tolerance whose decision function is
-within 1e-4 of a far tighter fit (its AUROC within 1e-3). The bar is against the fastest of those. lbfgs, its default
-solver, is left out: it gets there last, after some twenty times what newton-cg takes. A grid is measured on three
-layers a turn, other ones each turn, since a loop over all thirty takes minutes.
+scikit-learn at the loosest tolerance whose decision function is within 1e-4 of a far tighter fit (its AUROC within
+1e-3), looked for on the middle layer and the first fold. There are two bars each: against the loop as it is usually
+written, with the default solver (lbfgs), and, under the same figure, against the fastest of the other solvers
+(`..._over_fastest`), which one has to know of. A grid is measured on one layer a turn, another one each turn, since a
+loop over all thirty takes many minutes.
 
 Activations: 30 layers x 2,000 x 576, either drawn (spectrum falling as rank^-.7, offsets, one massive feature, labels
 that the later layers know better), or with --real the embedded model's on the project's own statements.
@@ -17,7 +18,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,9 @@ GRID_C = (0.0001, 0.001, 0.01, 0.1, 1.0)
 FOLDS = 5
 TOLERANCES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 SOLVERS = (
+    ("lbfgs", np.float32),
+    ("lbfgs", np.float64),
     ("newton-cg", np.float32),
-    ("newton-cg", np.float64),
-    ("newton-cholesky", np.float32),
     ("newton-cholesky", np.float64),
 )
 AGREE, AGREE_AUROC = 1e-4, 1e-3
@@ -127,10 +128,12 @@ def agreeing(task: Task) -> dict[str, tuple[str, type, float]]:
     return found
 
 
-def measure(id: str, tasks: Sequence[Task], bar: float, samples: int) -> tuple[Bar, dict]:
+def measure(id: str, tasks: Sequence[Task], bar: float, samples: int) -> tuple[list[Bar], dict]:
     """Time the public call against every solver that reaches the solution, a task a turn."""
     print(f"{id}:")
-    peers = agreeing(tasks[0])
+    middle = tasks[len(tasks) // 2]
+    few = middle.features[len(middle.features) // 2 :][:1]
+    peers = agreeing(replace(middle, features=few, folds=None if middle.folds is None else middle.folds[:1]))
     turn = {"at": 0}
 
     def current() -> Task:
@@ -153,9 +156,13 @@ def measure(id: str, tasks: Sequence[Task], bar: float, samples: int) -> tuple[B
     ratios = {name: ratio(seconds[name], seconds["fit_grid"]) for name in peers}
     for name, each in seconds.items():
         print(f"  {name:<34} {np.median(each):8.3f} s" + (f"   x {ratios[name]}" if name in ratios else ""))
-    fastest = min(ratios, key=lambda name: ratios[name].value)
     also = {name: estimate.to_dict() for name, estimate in ratios.items()}
-    return Bar(id, ratios[fastest], bar, "higher", f"scikit-learn, {fastest}"), also
+    bars = []
+    for suffix, usual in (("", True), ("_over_fastest", False)):
+        names = [name for name in ratios if name.startswith("lbfgs") == usual]
+        fastest = min(names, key=lambda name: ratios[name].value)
+        bars.append(Bar(id + suffix, ratios[fastest], bar, "higher", f"scikit-learn, {fastest}"))
+    return bars, also
 
 
 def whole(features: torch.Tensor, labels: torch.Tensor) -> None:
@@ -184,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three layers, three turns")
     parser.add_argument("--real", action="store_true", help="activations of the embedded model")
-    parser.add_argument("--samples", type=int, default=0, help="turns: 8 at one C, 6 of the grid")
+    parser.add_argument("--samples", type=int, default=0, help="turns; 6 where nothing is said")
     parser.add_argument("--only", choices=["one", "grid"], help="one half of it")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
@@ -197,17 +204,17 @@ def main() -> None:
         for words, C in ONE_C.items():
             id = "sweep.one_c" if C == (0.01,) else "sweep.one_c_of_scikit_learn"
             print(words)
-            bar, also[id] = measure(
-                id, [Task(features, labels, C, None)], 3.5, options.samples or (3 if options.quick else 8)
-            )
-            bars.append(bar)
+            samples = options.samples or (3 if options.quick else 6)
+            found, also[id] = measure(id, [Task(features, labels, C, None)], 3.5, samples)
+            bars += found
     if options.only != "one":
         folds = torch.arange(len(labels)) // 2 % FOLDS != torch.arange(FOLDS)[:, None]
-        step = len(features) // 3
-        tasks = [Task(features[i::step], labels, GRID_C, folds) for i in range(step)]
-        bar, also["sweep.grid"] = measure("sweep.grid", tasks, 8.0, options.samples or (2 if options.quick else 6))
-        bars.append(bar)
-    whole(features, labels)
+        turns = features[:: max(1, len(features) // 6)]
+        tasks = [Task(layer[None], labels, GRID_C, folds) for layer in turns]
+        found, also["sweep.grid"] = measure("sweep.grid", tasks, 8.0, options.samples or (2 if options.quick else 6))
+        bars += found
+    if options.only is None:
+        whole(features, labels)
     finish(bars, ["torch", "scikit-learn", "numpy", "scipy"], also=also)
 
 

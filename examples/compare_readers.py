@@ -58,7 +58,7 @@ kinds = {}
 for suffix, part in (("", acts), (", negated", parts["negated"])):
     scores = found.best.scores(part.values[found.site])
     for label, word in ((True, "true"), (False, "false")):
-        rows = [i for i, (g, l) in enumerate(zip(part.groups, part.labels)) if g in test and bool(l) == label]
+        rows = [i for i, group in enumerate(part.groups) if group in test and part.labels[i] == label]
         kinds[word + suffix] = scores[rows].tolist()
 probes.plots.score_histograms(kinds, target=("true", "true, negated"))
 

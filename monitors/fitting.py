@@ -24,13 +24,13 @@ from monitors.monitor import Monitor
 from probes.activations.capture import Activations, concatenate
 from probes.activations.responses import capture_responses
 from probes.facts.contexts import BENIGN_KINDS, Context, Contexts
+from probes.judging.splits import row_labels, select, split_groups
+from probes.judging.sweep import Sweep, sweep
 from probes.model.language_model import LanguageModel, system_of
 from probes.model.sites import Site
 from probes.reading.fitting import fit_logistic
 from probes.reading.probe import LinearProbe
-from probes.reading.splits import row_labels, select, split_groups
 from probes.reading.streams import Stream
-from probes.reading.sweep import Sweep, sweep
 
 __all__ = ["STREAM_C", "capture_contexts", "certify", "choose_site", "fit_probe", "record_contexts"]
 

@@ -21,7 +21,7 @@ from monitors.live.guard import Guarded
 from monitors.verdict import Verdict
 from probes.activations.packing import length_batches
 from probes.facts.contexts import BENIGN_KINDS, CONTEXT_KINDS, Context, Contexts
-from probes.reading.controls import fit_bag_of_words
+from probes.judging.controls import fit_bag_of_words
 from probes.reading.metrics import Estimate, proportion, quantile
 from probes.reading.streams import Stream
 

@@ -1,9 +1,9 @@
 """Floor 1, READ: open a language model, read its activations, fit probes, and say what a score would be without
 knowledge.
 
-In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, knowing/,
-look, strips, plots/, page, probing, report, cli. A wing imports only wings listed before it, and inside a wing a file
-only files listed before it.
+In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, judging/,
+parity/, knowing/, look, strips, plots/, page, probing, report, cli. A wing imports only wings listed before it, and
+inside a wing a file only files listed before it.
 """
 
 import lazy_loader
@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["plots"],
     submod_attrs={
         "activations.capture": ["Activations", "capture", "concatenate"],
+        "activations.cost": ["Cost", "estimate_cost"],
         "activations.responses": ["capture_responses"],
         "activations.store": ["store"],
         "activations.stored": ["Store"],
@@ -43,16 +44,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "probing": ["Probing", "open_source", "probe_truth"],
         "reading.estimators": ["MassMean", "ReadingVector", "TTPD", "fit_sklearn"],
-        "reading.doctor": ["doctor"],
+        "parity.doctor": ["doctor"],
         "reading.fitting": ["Grid", "fit_grid"],
         "reading.metrics": ["Estimate", "auroc"],
         "reading.pairs": ["fit_ccs"],
         "reading.pooling": ["AttentionProbe", "by_text", "fit_attention_pooling"],
-        "reading.claims": ["Claim", "Claims", "claims"],
-        "reading.model_controls": ["controls"],
+        "judging.claims": ["Claim", "Claims", "claims"],
+        "judging.model_controls": ["controls"],
         "reading.probe": ["LinearProbe"],
         "reading.statistics": ["Statistic", "parse_statistic"],
         "reading.streams": ["Stream", "read"],
-        "reading.sweep": ["Sweep", "sweep", "transfer"],
+        "judging.sweep": ["Sweep", "sweep", "transfer"],
+        "judging.transfer": ["Transfer", "transfer_matrix"],
     },
 )

@@ -67,7 +67,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Do scores survive batching, padding, cache, dtype. Exit 1 beyond the margin, 3 if not all could be run."""
-    from probes.reading.doctor import examine, read_texts
+    from probes.parity.doctor import examine, read_texts
 
     options = {"margin": margin, "bridge": bridge, "progress": not as_json} | ({"dtypes": dtype} if dtype else {})
     report, written = examine(model, probe, read_texts(texts) if texts else None, write=write, **options)

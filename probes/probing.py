@@ -2,7 +2,7 @@
 
 1. Capture every layer at the last token of each statement.
 2. Choose layer and estimator on calibration entities, report on test entities (sweep.py), beside every control
-   (controls.py).
+   (controls.py, model_controls.py), and say above which of them the score stands (claims.py).
 3. Of a topic also the negated statements at the chosen layer: whether the probe's sign flips.
 
 Limits: one seed, one split. A topic's paraphrases are not read.
@@ -22,15 +22,24 @@ from probes.activations.capture import Activations, capture
 from probes.errors import BadInput
 from probes.facts.facts import Topic, load_topic
 from probes.facts.statements import load_statements
+from probes.judging.claims import Claims, claims
+from probes.judging.controls import MEANINGS
+from probes.judging.model_controls import controls
+from probes.judging.splits import row_labels, select
+from probes.judging.sweep import Row, Sweep, sweep, transfer
 from probes.model.language_model import LanguageModel
-from probes.reading.controls import controls
 from probes.reading.metrics import Estimate
-from probes.reading.splits import row_labels, select
 from probes.reading.streams import Stream, read
-from probes.reading.sweep import Row, Sweep, sweep, transfer
 
 __all__ = ["Probing", "open_source", "probe_truth"]
 
+BESIDE = {
+    "shuffled_95": "shuffled labels",
+    "random_95": "random directions",
+    "bag_of_words": "bag of words",
+    "log_probability": "log-probability",
+}
+"""Controls that the sentence names; of shuffles and directions the 95th percentile."""
 SHOWN_GROUPS = 3
 """Test entities whose statements are shown token by token: the first ones, whatever they score."""
 
@@ -55,10 +64,15 @@ class Probing:
     """How long it took."""
 
     @property
-    def first_layer(self) -> int | None:
-        """The first layer from which on nothing is by chance: AUROC's interval above the random directions' 95 %.
+    def claims(self) -> Claims:
+        """Above which controls the score stands."""
+        return claims(self.found)
 
-        Read off the chosen estimator's row of every layer; None where no layer stands above.
+    @property
+    def first_layer(self) -> int | None:
+        """The first layer whose AUROC has an interval above what 95 of 100 random directions reach.
+
+        Read off the chosen estimator at every layer, the floor at the chosen one; None where no layer stands above.
         """
         floor = self.found.best.controls["random_95"].upper
         rows = next(rows for rows in self.found.by_layer().values() if _has(rows, self.found))
@@ -66,14 +80,20 @@ class Probing:
 
     @property
     def sentence(self) -> str:
-        """One sentence with the numbers that matter."""
+        """What came out; where a control does as well, that comes first."""
         controls, site = self.found.best.controls, self.found.site
-        flip = f"; negated {short(self.negated)}" if self.negated is not None else ""
+        beaten = [claim.control for claim in self.claims.each if claim.holds is not True]
+        over = ", ".join(MEANINGS[name] for name in beaten)
+        doubt = f"Not shown to be ahead of: {over}. " if beaten else ""
+        flip = f"; negated {self.negated.interval()}" if self.negated is not None else ""
+        beside = ", ".join(f"{words} {short(controls[name])}" for name, words in BESIDE.items() if name in controls)
         return (
-            f"Layer {site.layer} tells true from false on unseen {self.source}: AUROC {controls['auroc']}; labels "
-            f"shuffled {short(controls['shuffled_95'])}, random directions {short(controls['random_95'])}, bag of "
-            f"words {short(controls['bag_of_words'])}, log-probability {short(controls['log_probability'])}{flip}."
+            f"{doubt}Layer {site.layer} tells true from false on unseen {self.source}: AUROC {controls['auroc']} "
+            f"({beside}){flip}."
         )
+
+    def __str__(self) -> str:
+        return f"{self.sentence}\n{self.claims}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -85,11 +105,12 @@ class Probing:
             "site": str(best.site),
             "method": best.method,
             "first_layer": self.first_layer,
+            "stands": self.claims.holds,
+            "statements_needed": self.claims.needed,
             "controls": {name: estimate.to_dict() for name, estimate in best.controls.items()},
             "negated": self.negated.to_dict() if self.negated is not None else None,
             "rows": [
-                {"site": str(row.site), "estimator": row.estimator, "auroc": row.test.to_dict()}
-                for row in self.found.rows
+                {"site": str(row.site), "estimator": row.method, "auroc": row.test.to_dict()} for row in self.found.rows
             ],
             "seconds": round(self.seconds, 1),
         }
@@ -193,4 +214,4 @@ def _streams(model: LanguageModel, found: Sweep) -> dict[str, Stream]:
 
 
 def _has(rows: Sequence[Row], found: Sweep) -> bool:
-    return any((row.site, row.estimator) == (found.site, found.best.method) for row in rows)
+    return any((row.site, row.method) == (found.site, found.best.method) for row in rows)

@@ -67,9 +67,10 @@ def _controls(probing: Probing) -> Section:
         for name, estimate in controls.items()
     ]
     head = ("at the chosen layer", "value [95 % interval]", "n", "how")
-    lead = controls.get("over_log_probability")
-    finding = f"ahead of the statement's own log-probability by {lead.interval()}" if lead is not None else ""
-    return Section("What would score without knowledge", finding, [Grid(head, rows)])
+    stands = {True: "the score stands above every one of them", False: "one of them is better", None: "inconclusive"}
+    caption = "Leads are paired: probe and control on the same statements."
+    blocks = [probing.claims, Grid(head, rows, caption)]
+    return Section("What would score without knowledge", stands[probing.claims.holds], blocks)
 
 
 def _statements(probing: Probing) -> Section | None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from probes.errors import TooFew
 from probes.facts.facts import Fact, Topic
+from probes.judging.controls import log_probability
 from probes.model.language_model import LanguageModel
-from probes.reading.controls import log_probability
 
 __all__ = ["Says", "says"]
 

@@ -6,11 +6,11 @@ from typing import Protocol
 import plotly.graph_objects as go
 
 from probes.errors import BadInput
+from probes.judging.controls import MEANINGS
+from probes.judging.sweep import Row
 from probes.look import ACCENT, GREY, INK, plain, said
 from probes.plots.frame import figure_of, right_labels, rim, short
-from probes.reading.controls import MEANINGS
 from probes.reading.probe import LinearProbe
-from probes.reading.sweep import Row
 
 __all__ = ["Swept", "auroc_by_layer", "control_words"]
 
@@ -82,7 +82,7 @@ def control_words(name: str) -> str:
 
 
 def _is_best(row: Row, best: LinearProbe) -> bool:
-    return (row.site, row.estimator) == (best.site, best.method)
+    return (row.site, row.method) == (best.site, best.method)
 
 
 def _draw_line(figure: go.Figure, name: str, rows: Sequence[Row], *, strong: bool, band: bool) -> None:

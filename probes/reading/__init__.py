@@ -1,5 +1,5 @@
 """From activations to scores.
 
-In reading order: ranking, metrics, inputs, statistics, folding, probe, streams, estimators, pairs, pooling,
-anomaly, newton, fitting, splits, controls, model_controls, claims, sweep, passes, faults, checks, doctor.
+In reading order: ranking, metrics, inputs, statistics, folding, probe, streams, estimators, pairs, pooling, anomaly,
+newton, fitting.
 """

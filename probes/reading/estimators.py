@@ -49,7 +49,7 @@ from probes.reading.folding import fold
 from probes.reading.inputs import check_features, check_labels, spread
 from probes.reading.probe import LinearProbe
 
-__all__ = ["CLASSIFIERS", "TTPD", "MassMean", "ReadingVector", "fit_sklearn", "solve_sklearn"]
+__all__ = ["CLASSIFIERS", "TAKES", "TTPD", "MassMean", "ReadingVector", "fit_sklearn", "solve_sklearn"]
 
 STRENGTH = 100.0
 """Of the L2 penalty of ridge and the linear SVM on standardised features: that of `fit_logistic`, 1 / .01."""

@@ -42,6 +42,7 @@ from torch import Tensor
 
 from probes.errors import BadInput, CouldNotRun, NotFound, TooFew, nearest
 from probes.model.sites import Site
+from probes.reading.estimators import CLASSIFIERS, TAKES, fit_sklearn, solve_sklearn
 from probes.reading.newton import Rooms, minimise, precision
 from probes.reading.probe import LinearProbe
 
@@ -58,6 +59,7 @@ __all__ = [
     "method_name",
     "solve_lda",
     "solve_logistic",
+    "takes_polarity",
 ]
 
 LOGISTIC_C = 0.01
@@ -112,8 +114,15 @@ def fit_lda(
     return _probe(x.mean(0), solve_lda(x, y[:, None]), site, "lda", about)
 
 
-ESTIMATORS: Mapping[str, Callable[..., LinearProbe]] = MappingProxyType({"logistic": fit_logistic, "lda": fit_lda})
+ESTIMATORS: Mapping[str, Callable[..., LinearProbe]] = MappingProxyType(
+    {"logistic": fit_logistic, "lda": fit_lda, **{name: partial(fit_sklearn, name) for name in CLASSIFIERS}}
+)
 """What `sweep` can fit, by name: functions of features, labels, `site` and further fields of the probe."""
+
+
+def takes_polarity(method: str) -> bool:
+    """Whether a method can be told which rows affirm and which deny: `polarity=`."""
+    return TAKES.get(_parsed(method)[0]) == "polarity"
 
 
 def method_name(estimator: str, C: float | None = None) -> str:
@@ -412,22 +421,13 @@ class _Solvers(Mapping[str, Callable[..., Solution]]):
         name, options = _parsed(method)
         if name not in ESTIMATORS:
             raise KeyError(method)
-        return partial(BATCHED.get(name, partial(_one_by_one, ESTIMATORS[name])), **options)
+        return partial(BATCHED.get(name, partial(solve_sklearn, name)), **options)
 
     def __iter__(self) -> Iterator[str]:
         return iter(ESTIMATORS)
 
     def __len__(self) -> int:
         return len(ESTIMATORS)
-
-
-def _one_by_one(
-    fit: Callable[..., LinearProbe], features: Float[Tensor, "row d_model"], labellings: Bool[Tensor, "row labelling"]
-) -> Solution:
-    found = [fit(features, column, site="resid_post.0") for column in labellings.T]
-    return torch.stack([probe.weight.double() for probe in found], 1), torch.tensor(
-        [probe.bias for probe in found]
-    ).double()
 
 
 SOLVERS: Mapping[str, Callable[..., Solution]] = _Solvers()

@@ -14,11 +14,11 @@ from monitors.calibration import calibrate
 from monitors.history import replay
 from monitors.report import DemoEvidence, demo_page, write_demo_page
 from monitors.verdict import Outcome, Verdict, judge
+from probes.judging.sweep import Row
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate, proportion
 from probes.reading.probe import LinearProbe
 from probes.reading.streams import Stream
-from probes.reading.sweep import Row
 
 PAYLOADS = (Path(__file__).parents[1] / "payloads.txt").read_text(encoding="utf-8").splitlines()
 ALL = " ".join(PAYLOADS)

@@ -10,12 +10,12 @@ import torch
 from probes import plots
 from probes.activations.capture import Activations
 from probes.errors import BadInput
+from probes.judging.sweep import Row, sweep
 from probes.look import ACCENT, GREY, INK
 from probes.model.sites import Site
 from probes.plots.frame import LABEL_GAP
 from probes.reading.metrics import Estimate, proportion
 from probes.reading.probe import LinearProbe
-from probes.reading.sweep import Row, sweep
 
 HOSTILE = "<a href='http://127.0.0.1'>x</a>"
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from probes.errors import BadInput, NotFound, TooFew
+from probes.judging.controls import MEANINGS, NEEDS_MODEL
+from probes.judging.splits import Split, row_groups, row_labels, select
+from probes.judging.sweep import Sweep, _folds, sweep, transfer
 from probes.model.sites import Site
-from probes.reading.controls import MEANINGS, NEEDS_MODEL
 from probes.reading.fitting import fit_logistic
 from probes.reading.metrics import Estimate, auroc
-from probes.reading.splits import Split, row_groups, row_labels, select
-from probes.reading.sweep import Sweep, _folds, sweep, transfer
 
 
 def _site(layer, name="resid_post"):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from probes.errors import BadInput
 from probes.model.language_model import LanguageModel
 from probes.model.sites import SITE_NAMES, Site
-from probes.reading.passes import alone, clone, positions, run
+from probes.parity.passes import alone, clone, positions, run
 
 __all__ = ["EXPLAINED", "distance", "explain"]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from probes.errors import BadInput, NotFound, TooFew
+from probes.judging.splits import Split, check_activations, check_split, row_groups, row_labels, select, split_groups
 from probes.model.sites import Site
-from probes.reading.splits import Split, check_activations, check_split, row_groups, row_labels, select, split_groups
 
 
 def _roles(split):

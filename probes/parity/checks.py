@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from probes.errors import BadInput
+from probes.judging.sweep import Table
 from probes.reading.metrics import Estimate
 from probes.reading.probe import LinearProbe
-from probes.reading.sweep import Table
 
 __all__ = ["Check", "Report"]
 
@@ -150,7 +150,7 @@ def _cells(check: Check) -> tuple[str, ...]:
     figure = "not finite" if check.passed is False else "none"
     share = ""
     if check.difference is not None:
-        figure, share = f"{check.difference:.2g}", f"{100 * check.difference / check.margin:.2g} %"
+        figure, share = f"{check.difference:.2g}", f"{100 * check.difference / check.margin:.3g} %"
     where = "" if check.text is None else f"text {check.text}"
     if check.position is not None and check.position >= 0:
         where += f", token {check.position}"

@@ -31,7 +31,7 @@ from scipy.stats import norm
 
 from probes.activations.capture import Activations
 from probes.errors import BadInput
-from probes.reading.controls import MEANINGS, check_draws, lead
+from probes.judging.controls import MEANINGS, check_draws, lead
 from probes.reading.metrics import Estimate
 from probes.reading.probe import LinearProbe
 
@@ -103,8 +103,12 @@ class Claims:
         return next(claim for claim in self.each if claim.control == control)
 
     def __str__(self) -> str:
-        word = {True: "stands above every control", False: "does not stand", None: "inconclusive"}[self.holds]
-        return "\n".join([f"The score {word}.", *(f"  {claim}" for claim in self.each)])
+        heads = {
+            True: "The score stands above every control.",
+            False: "A control is better than the score.",
+            None: "Inconclusive: the score is not shown to stand above every control.",
+        }
+        return "\n".join([heads[self.holds], *(f"  {claim}" for claim in self.each)])
 
     __repr__ = __str__
 
@@ -163,6 +167,8 @@ def _over_percentile(controls: Mapping[str, Estimate], name: str, checks: int, e
             error=error,
             error_shrinks=shrinks,
         )
+        if needed is None and ahead.value > 0:
+            why = "the percentile's own error is too large for this lead: give more draws"
     return name, holds, ahead, needed, why
 
 

@@ -37,11 +37,11 @@ from probes.facts.facts import Statement, load_topic
 from probes.model.language_model import DTYPES, LanguageModel, load_model
 from probes.model.matching import match
 from probes.model.sites import Site
-from probes.reading.checks import Check, Report
-from probes.reading.faults import distance, explain
+from probes.parity.checks import Check, Report
+from probes.parity.faults import distance, explain
+from probes.parity.passes import Rows, Rule, alone, cached, clone, in_batches, left_padded, pick, places, run
 from probes.reading.fitting import fit_lda
 from probes.reading.metrics import Estimate
-from probes.reading.passes import Rows, Rule, alone, cached, clone, in_batches, left_padded, pick, places, run
 from probes.reading.probe import LinearProbe
 
 __all__ = ["Reader", "doctor", "examine", "read_texts"]

@@ -9,13 +9,13 @@ import torch
 
 from probes.activations.capture import capture
 from probes.errors import BadInput, Mismatch
+from probes.judging.controls import MEANINGS
+from probes.judging.model_controls import controls, log_probability, random_twin, reread
+from probes.judging.splits import row_groups, row_labels, select
+from probes.judging.sweep import sweep
 from probes.model.sites import Site
-from probes.reading.controls import MEANINGS
 from probes.reading.fitting import ESTIMATORS
 from probes.reading.metrics import auroc
-from probes.reading.model_controls import controls, log_probability, random_twin, reread
-from probes.reading.splits import row_groups, row_labels, select
-from probes.reading.sweep import sweep
 
 
 def test_log_probability_in_batches_is_that_of_each_text_alone(tiny):

@@ -34,12 +34,12 @@ from probes.activations.capture import Activations, read_rows
 from probes.activations.packing import length_batches
 from probes.activations.tokens import TokenRule
 from probes.errors import BadInput, CouldNotRun
+from probes.judging.controls import solve
+from probes.judging.splits import row_groups, row_labels
 from probes.model.language_model import LanguageModel, load_model
 from probes.model.sites import Site
-from probes.reading.controls import solve
 from probes.reading.metrics import Estimate, auroc, auroc_difference
 from probes.reading.probe import LinearProbe
-from probes.reading.splits import row_groups, row_labels
 
 __all__ = ["controls", "log_probability", "random_twin", "reread"]
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from probes.errors import BadInput, TooFew
-from probes.reading.claims import claims, entities_needed
-from probes.reading.controls import MEANINGS, NEEDS_MODEL
+from probes.judging.claims import claims, entities_needed
+from probes.judging.controls import MEANINGS, NEEDS_MODEL
+from probes.judging.sweep import sweep
 from probes.reading.metrics import Estimate, auroc_difference
 from probes.reading.probe import LinearProbe
-from probes.reading.sweep import sweep
 
 
 def _estimate(value, half, n=200):
@@ -79,6 +79,10 @@ def test_an_interval_that_includes_the_control_is_inconclusive_and_names_a_numbe
     none = claims(_found(over_length=_estimate(-0.1, 0.2)))["length"]
     assert (none.holds, none.needed) == (None, None)
     assert "not there" in str(none)
+    blurred = claims(_found(random_95=_estimate(0.68, 0.05)))["random_95"]
+    assert (blurred.holds, blurred.needed) == (None, None)
+    assert "give more draws" in str(blurred)
+    assert str(found).startswith("Inconclusive: the score is not shown to stand")
 
 
 def test_all_must_hold_for_the_score_to_stand():

@@ -25,12 +25,20 @@ from tqdm import tqdm
 
 from probes.activations.capture import Activations
 from probes.errors import BadInput, NotFound, TooFew, nearest
+from probes.judging.controls import LEAST_DRAWS, MEANINGS, check_draws, data_controls
+from probes.judging.splits import Split, check_activations, check_split, row_groups, row_labels, select, split_groups
 from probes.model.sites import Site
-from probes.reading.controls import LEAST_DRAWS, MEANINGS, data_controls
-from probes.reading.fitting import ESTIMATORS, LOGISTIC_C, check_method, check_penalties, fit_grid, method_name
+from probes.reading.fitting import (
+    ESTIMATORS,
+    LOGISTIC_C,
+    check_method,
+    check_penalties,
+    fit_grid,
+    method_name,
+    takes_polarity,
+)
 from probes.reading.metrics import Estimate, auroc, mean
 from probes.reading.probe import LinearProbe, Probe
-from probes.reading.splits import Split, check_activations, check_split, row_groups, row_labels, select, split_groups
 
 __all__ = ["Row", "Split", "Sweep", "Table", "sweep", "transfer"]
 
@@ -205,7 +213,7 @@ def sweep(
         raise BadInput(f"no estimator was named; {nearest('', ESTIMATORS)}")
     penalties = check_penalties(C)
     check_activations(acts)
-    _check_draws(draws, checks)
+    check_draws(draws, checks)
     given = None if site is None else Site.parse(site)
     if given is not None and given not in acts.values:
         raise BadInput(
@@ -229,20 +237,8 @@ def sweep(
             best = choice.value, probes[0]
     chosen = best[1]
     train, test = (replace(part, values={chosen.site: part.values[chosen.site]}) for part in (train, test))
-    found = data_controls(chosen, train, test, seed=seed, draws=draws)
+    found = data_controls(chosen, train, test, seed=seed, draws=draws, checks=checks)
     return Sweep(tuple(rows), replace(chosen, controls=found), split, test, train, folds)
-
-
-def _check_draws(draws: int, checks: int) -> None:
-    if checks < 1:
-        raise BadInput(f"checks = {checks}; give the number of p-values corrected together, 1 or more")
-    needed = max(LEAST_DRAWS, 40 * checks)
-    if draws < needed:
-        raise TooFew(
-            f"{draws} shuffles for {checks} checks corrected together; p < .05 takes at least {needed}: "
-            f"give draws={needed}",
-            needed,
-        )
 
 
 def _folds(
@@ -289,9 +285,17 @@ def _fits(
                 for C in penalties:
                     yield site, name, C, [grid.probe(site, C, fold=i, **about) for i in range(grid.biases.shape[1])]
                 continue
-            parts = [slice(None)] if masks is None else list(masks)
-            values = train.values[site]
-            yield site, name, None, [ESTIMATORS[name](values[i], labels[i], site=site, **about) for i in parts]
+            parts = [torch.ones(len(labels), dtype=torch.bool)] if masks is None else list(masks)
+            yield site, name, None, [_fit(name, train, site, part, about) for part in parts]
+
+
+def _fit(
+    name: str, train: Activations, site: Site, rows: Bool[Tensor, "row"], about: Mapping[str, object]
+) -> LinearProbe:
+    told = {}
+    if train.polarities is not None and takes_polarity(name):
+        told["polarity"] = train.polarities[train.example][rows]
+    return ESTIMATORS[name](train.values[site][rows], row_labels(train)[rows], site=site, **told, **about)
 
 
 def _averaged(estimates: Sequence[Estimate]) -> Estimate:

@@ -25,7 +25,6 @@ Limits: shuffles are at the chosen site, without choosing a site anew each time:
 choice.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from math import hypot
 from types import MappingProxyType
@@ -39,11 +38,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from probes.activations.capture import Activations
-from probes.errors import TooFew
-from probes.reading.fitting import SOLVERS, Solution, check_method
+from probes.errors import BadInput, TooFew
+from probes.judging.splits import row_groups, row_labels
+from probes.reading.fitting import SOLVERS, Solution, check_method, takes_polarity
 from probes.reading.metrics import Estimate, auroc, auroc_difference, auroc_values, mean, proportion, quantile
 from probes.reading.probe import LinearProbe
-from probes.reading.splits import row_groups, row_labels
 
 __all__ = [
     "LEAST_DRAWS",
@@ -95,8 +94,10 @@ def check_draws(draws: int, checks: int = 1) -> None:
     """Refuse too few shuffles for a number of results that are corrected together.
 
     Raises:
-        TooFew: naming how many would do.
+        TooFew: naming how many would do. BadInput: fewer than one check.
     """
+    if checks < 1:
+        raise BadInput(f"checks = {checks}; give the number of p-values corrected together, 1 or more")
     needed = max(LEAST_DRAWS, DRAWS_A_CHECK * checks)
     if draws < needed:
         raise TooFew(
@@ -145,10 +146,10 @@ def solve(
     method: str, train: Activations, features: Float[Tensor, "row d_model"], labellings: Bool[Tensor, "row labelling"]
 ) -> Solution:
     """Refit a method on the rows of `train`: their features may be other ones, and each column of labels is a fit."""
-    solver = SOLVERS[method]
-    if train.polarities is None or "polarity" not in inspect.signature(solver).parameters:
-        return solver(features, labellings)
-    return solver(features, labellings, polarity=train.polarities[train.example])
+    told = {}
+    if train.polarities is not None and takes_polarity(method):
+        told["polarity"] = train.polarities[train.example]
+    return SOLVERS[method](features, labellings, **told)
 
 
 def shuffle_labels(

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from probes.errors import NotFound, TooFew
-from probes.model.sites import Site
-from probes.reading.controls import (
+from probes.judging.controls import (
     MEANINGS,
     NEEDS_MODEL,
     bag_of_words,
@@ -18,10 +17,11 @@ from probes.reading.controls import (
     length,
     shuffle_labels,
 )
+from probes.judging.splits import row_labels, select, split_groups
+from probes.model.sites import Site
 from probes.reading.fitting import ESTIMATORS
 from probes.reading.metrics import Estimate, auroc
 from probes.reading.probe import LinearProbe
-from probes.reading.splits import row_labels, select, split_groups
 
 SITE = Site("resid_post", 0)
 
