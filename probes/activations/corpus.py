@@ -13,11 +13,13 @@ from typing import Any
 
 from probes.errors import ArtifactError, BadInput
 from probes.facts.facts import Statement
+from probes.facts.statements import LabelledText
 from probes.strict_json import canonical
 
 __all__ = ["Ahead", "Corpus", "Record"]
 
 END = object()
+LABELLED = (Statement, LabelledText)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Corpus:
     """
 
     texts: Iterable[Any]
-    """Strings, chats, or Statements alone, whose own labels, groups and entities stand where none are given."""
+    """Strings, chats, or Statements and LabelledTexts alone, whose own labels, groups and entities stand where none are
+    given."""
     labels: Iterable[bool] | None = None
     """One for each text."""
     groups: Iterable[str] | None = None
@@ -81,14 +84,14 @@ class Corpus:
         """
         names = [name for name in ("labels", "groups", "entities") if getattr(self, name) is not None]
         columns = {name: iter(getattr(self, name)) for name in names}
-        number, statements = -1, None
+        number, labelled = -1, None
         for number, text in enumerate(self.texts):
             given = {name: next(column, END) for name, column in columns.items()}
             for name, value in given.items():
                 if value is END:
                     raise BadInput(f"{number} {name} for more texts than that; give one for each")
-            statements = isinstance(text, Statement) if statements is None else statements
-            if isinstance(text, Statement) != statements:
+            labelled = isinstance(text, LABELLED) if labelled is None else labelled
+            if isinstance(text, LABELLED) != labelled:
                 raise BadInput(f"text {number} is a {type(text).__name__}; give Statements alone, or none of them")
             yield _record(number, text, given)
         if number < 0:
@@ -138,10 +141,11 @@ class Ahead:
 def _record(number: int, text: Any, given: Mapping[str, Any]) -> Record:
     label, group, entity = (given.get(name) for name in ("labels", "groups", "entities"))
     polarity = None
-    if isinstance(text, Statement):
+    if isinstance(text, LABELLED):
         if label is None and group is None:
             label, group, polarity = text.label, text.group, text.polarity
-        entity = text.fact.subject if entity is None else entity
+        if entity is None and isinstance(text, Statement):
+            entity = text.fact.subject
         text = text.text
     chat = isinstance(text, Sequence) and text and all(isinstance(message, Mapping) for message in text)
     if not isinstance(text, str) and not chat:

@@ -145,7 +145,7 @@ class Layout:
         dtype = DTYPES[shard.dtype]
         word, through = WORDS[dtype.itemsize]
         size = shard.rows * self.d_model
-        base = len(self._header(shard)) + 16 * shard.rows
+        base = len(mapped) - len(self.sites) * size * dtype.itemsize
         run = len(rows) > 0 and int(rows[-1]) - int(rows[0]) + 1 == len(rows) == len(np.unique(rows))
         for site, (target, places) in into.items():
             start = base + self.sites.index(site) * size * dtype.itemsize

@@ -146,8 +146,9 @@ def _write(job: _Job) -> None:
         with _disk(job.folder):
             for left in job.folder.glob(".*.partial"):
                 left.unlink()
-            if not os.path.lexists(job.folder / CONFIGURATION):
-                _commit(job.folder / CONFIGURATION, [job.plan.body])
+            described = job.folder / CONFIGURATION
+            if not described.is_file() or described.read_bytes() != job.plan.body:
+                _commit(described, [job.plan.body])
             tables = {name: stack.enter_context(_Table(job.folder / name, SCHEMAS[name])) for name in SCHEMAS}
         bar = stack.enter_context(
             tqdm(total=job.plan.texts, desc="storing", unit="text", disable=None if job.progress else True, leave=False)

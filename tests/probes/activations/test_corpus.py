@@ -8,6 +8,7 @@ import pytest
 from probes import BadInput
 from probes.activations.corpus import Ahead, Corpus, Record
 from probes.facts.facts import Fact, Statement
+from probes.facts.statements import LabelledText
 
 FACT = Fact("France", "capital", "Paris")
 TRUE = Statement("the capital of France is Paris", True, True, "France", "affirmed", FACT)
@@ -54,6 +55,8 @@ def test_statements_bring_what_is_known_of_them():
     assert record == Record(TRUE.text, label=True, group="France", polarity=True, entity="France")
     (record,) = Corpus([TRUE], labels=[False])
     assert record == Record(TRUE.text, label=False, entity="France")
+    (record,) = Corpus([LabelledText("a", True, "b")])
+    assert record == Record("a", label=True, group="b")
 
 
 def test_what_comes_next_is_seen_before_it_is_taken():

@@ -162,6 +162,7 @@ def test_a_lost_shard_is_written_again_and_a_damaged_one_is_named(llama, call, s
     assert call(llama, small.folder.parent).folder == small.folder
     assert content(small.folder) == before
     (small.folder / "manifest.json").unlink()
+    (small.folder / "configuration.json").write_text("{}")
     raw = (small.folder / shard_name(2)).read_bytes()
     (small.folder / shard_name(2)).write_bytes(raw[:-1])
     with pytest.raises(ArtifactError, match=r"shard-000002.safetensors has .*; delete this file, and it is written"):
