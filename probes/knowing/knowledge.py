@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from probes.errors import TooFew
 from probes.facts.facts import Fact, Topic
-from probes.judging.controls import log_probability
+from probes.judging.model_controls import log_probability
 from probes.model.language_model import LanguageModel
 
 __all__ = ["Says", "says"]
