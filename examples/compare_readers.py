@@ -8,7 +8,7 @@
 # Which layer tells true from false, which estimator reads it best, what would score without knowledge, does it carry
 # over to negated sentences, and do the numbers survive another way of reading them?
 #
-# `belief fetch smollm2-135m` first. About two minutes on two cores.
+# `belief fetch smollm2-135m` first. About a minute on two cores.
 
 # %%
 import plotly.io
@@ -18,8 +18,8 @@ import probes
 plotly.io.renderers.default = "png"              # static pictures: small, and seen everywhere
 model = probes.load_model("smollm2-135m")
 topic = probes.load_topic("cities")
-chosen = set(range(0, 694, 4))                   # every fourth fact: enough for a look, quick on a laptop
-statements = [s for i, s in enumerate(topic.statements()) if i // 2 in chosen]
+few = slice(0, 400)                              # of 1,388 statements: enough for a look, quick on a laptop
+statements = topic.statements()[few]
 print(statements[0].text, "/", statements[1].text)
 
 # %% [markdown]
@@ -40,12 +40,11 @@ for name, estimate in found.best.controls.items():
 # %% [markdown]
 # ## Does it carry over to denials?
 # The same probe on "The city of X is not in Y". Below .5 its sign has flipped: it read the claim, not its truth.
-# A fit on both polarities mends it.
+# A fit on both polarities mends it (TTPD is told which statements affirm and which deny).
 
 # %%
-denials = [s for i, s in enumerate(topic.statements("negated")) if i // 2 in chosen]
-parts = {"cities": acts, "negated": probes.capture(model, denials, found.site)}
-matrix = probes.transfer_matrix(parts, site=found.site, estimator=["lda", "ttpd"], seed=0)
+parts = {"cities": acts, "negated": probes.capture(model, topic.statements("negated")[few], found.site)}
+matrix = probes.transfer_matrix(parts, site=found.site, estimator="ttpd", unions=[("cities", "negated")], seed=0)
 probes.plots.transfer_heat_map(matrix)
 
 # %% [markdown]
@@ -78,4 +77,4 @@ def careless(texts):
     return states[found.site.layer + 1][:, -1]
 
 
-probes.doctor(model, found.best, reader=careless, dtypes=["bfloat16"])
+print(probes.doctor(model, found.best, [s.text for s in statements[:8]], reader=careless, dtypes=[]))
