@@ -106,7 +106,7 @@ def writing(folder: Path, tiny: bool) -> list[Bar]:
         "capture": lambda: probes.capture(model, statements),
         "store": lambda: probes.store(model, statements, folder / f"writing-{next(fresh)}"),
     }
-    seconds = interleave(contenders, samples=8)
+    seconds = interleave(contenders, samples=6)
     print(f"capture {np.median(seconds['capture']):.3f} s, store {np.median(seconds['store']):.3f} s")
     return [paired("store.write_over_capture", seconds, "store", "capture", 1.10)]
 
