@@ -30,7 +30,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from probes.activations.capture import Activations
-from probes.errors import BadInput
+from probes.errors import BadInput, NotFound, nearest
 from probes.judging.controls import MEANINGS, check_draws, lead
 from probes.reading.metrics import Estimate
 from probes.reading.probe import LinearProbe
@@ -100,7 +100,10 @@ class Claims:
         return max((claim.needed for claim in self.each if claim.needed is not None), default=None)
 
     def __getitem__(self, control: str) -> Claim:
-        return next(claim for claim in self.each if claim.control == control)
+        found = {claim.control: claim for claim in self.each}
+        if control not in found:
+            raise NotFound(f"nothing is claimed over {control!r}; {nearest(str(control), found)}")
+        return found[control]
 
     def __str__(self) -> str:
         heads = {

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from probes.errors import BadInput, TooFew
+from probes.errors import BadInput, NotFound, TooFew
 from probes.judging.claims import claims, entities_needed
 from probes.judging.controls import MEANINGS, NEEDS_MODEL
 from probes.judging.sweep import sweep
@@ -102,6 +102,8 @@ def test_p_counts_too_and_is_corrected_for_the_number_of_checks():
     with pytest.raises(TooFew, match="give draws=440") as caught:
         claims(found, checks=11)
     assert caught.value.needed == 440
+    with pytest.raises(NotFound, match="over 'bag_of_word'; did you mean 'bag_of_words'"):
+        claims(found)["bag_of_word"]
     with pytest.raises(BadInput, match="no random_95 among its controls"):
         claims(_found(random_95=None))
 

@@ -14,9 +14,9 @@ import torch
 
 import probes
 from probes import BadInput, CouldNotRun, LinearProbe, Mismatch, NotFound, TooFew
+from probes.parity import doctor as room
 from probes.parity.faults import explain
 from probes.parity.passes import alone, clone, places
-from probes.parity import doctor as room
 
 TEXTS = [
     "the capital of France is Paris",
