@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL := smollm2-135m
 
-.PHONY: demo test test-slow lint format wheel clean
+.PHONY: demo test test-slow notebooks lint format wheel clean
 
 demo: $(READY)
 	$(BIN)/belief fetch $(MODEL)
@@ -20,6 +20,12 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/belief fetch $(MODEL)
 	$(BIN)/python -m pytest -m slow
+
+# Run the notebooks and keep their outputs: static pictures, which need a Chromium.
+notebooks: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks]"
+	$(BIN)/belief fetch $(MODEL)
+	$(BIN)/jupytext --to ipynb --execute examples/compare_readers.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

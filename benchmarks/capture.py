@@ -189,12 +189,14 @@ def _hidden_states(model: probes.LanguageModel, layers: Sequence[int], best: boo
     return lambda texts: _in_batches(texts, with_last)
 
 
-def _transformer_lens(model: probes.LanguageModel, layers: Sequence[int], best: bool) -> Contender:
+def _transformer_lens(model: probes.LanguageModel, layers: Sequence[int], best: bool) -> Contender | None:
+    stop = {"stop_at_layer": max(layers) + 1} if best else {}
+    if best and max(layers) == model.n_layers - 1:
+        return None  # nothing to stop before
     from transformer_lens.model_bridge import TransformerBridge
 
     bridge = _once("bridge", lambda: TransformerBridge.boot_transformers(_folder()))
     names = [f"blocks.{i}.hook_resid_post" for i in layers]
-    stop = {"stop_at_layer": max(layers) + 1} if best and max(layers) < model.n_layers - 1 else {}
 
     @torch.no_grad()
     def read(texts: list[str]) -> Tensor:
@@ -280,7 +282,7 @@ def _tokenizer(side: str) -> Any:
 
 def past_the_limit(model: probes.LanguageModel, cities: list[str], folder: Path | None, rounds: int) -> list[Bar]:
     """Time texts that share beginnings against the bare forward pass of the same texts."""
-    works = {"own_cities": (cities, 1.8)}
+    works = {"own_cities": (cities, 1.8)} if folder is None else {}
     if folder is not None:
         for name, bar in (("cities", 1.8), ("larger_than", 3.0), ("facts", 1.0)):
             with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:

@@ -43,6 +43,7 @@ from torch import Tensor
 from probes.errors import BadInput, CouldNotRun, NotFound, TooFew, nearest
 from probes.model.sites import Site
 from probes.reading.estimators import CLASSIFIERS, TAKES, fit_sklearn, solve_sklearn
+from probes.reading.inputs import check_features, check_labels
 from probes.reading.newton import Rooms, minimise, precision
 from probes.reading.probe import LinearProbe
 
@@ -91,7 +92,8 @@ def fit_logistic(
     Source: scikit-learn's LogisticRegression after StandardScaler minimises the same loss.
     """
     x, y = _checked(features, labels)
-    return _probe(x.mean(0), solve_logistic(x, y[:, None], C=C), site, "logistic", about)
+    weights, biases = solve_logistic(x, y[:, None], C=C)
+    return LinearProbe.from_float64(weights[:, 0], biases[0], x.mean(0), site, method="logistic", **about)
 
 
 def fit_lda(
@@ -111,7 +113,8 @@ def fit_lda(
     Source: scikit-learn's LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto") has the same decision function.
     """
     x, y = _checked(features, labels)
-    return _probe(x.mean(0), solve_lda(x, y[:, None]), site, "lda", about)
+    weights, biases = solve_lda(x, y[:, None])
+    return LinearProbe.from_float64(weights[:, 0], biases[0], x.mean(0), site, method="lda", **about)
 
 
 ESTIMATORS: Mapping[str, Callable[..., LinearProbe]] = MappingProxyType(
@@ -196,8 +199,9 @@ class Grid:
         if site not in self.sites or C not in self.C:
             raise NotFound(f"no fit at {site} with C = {C}; there are {len(self.sites)} sites, and C of {self.C}")
         at = self.sites.index(site), fold
-        solution = self.weights[at][self.C.index(C), :, None], self.biases[at][self.C.index(C), None]
-        return _probe(self.means[at], solution, site, method_name("logistic", C), about)
+        weight, bias, mean = (found[at].cpu() for found in (self.weights, self.biases, self.means))
+        of = self.C.index(C)
+        return LinearProbe.from_float64(weight[of], bias[of], mean, site, method=method_name("logistic", C), **about)
 
 
 def fit_grid(
@@ -434,14 +438,9 @@ SOLVERS: Mapping[str, Callable[..., Solution]] = _Solvers()
 """The same estimators for many labellings at once, by the method of a probe, such as "lda" or "logistic(C=0.1)"."""
 
 
-def _checked(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    x, y = torch.as_tensor(features).detach().cpu(), torch.as_tensor(labels).detach().cpu().bool()
-    if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
-        raise BadInput(f"features of shape {tuple(x.shape)} and labels of shape {tuple(y.shape)}; give a label a row")
-    if y.numel() == 0 or y.all() or not y.any():
-        raise BadInput("the labels are of one class only; give rows of both")
-    _check_finite(x)
-    return x.double(), y
+def _checked(features: Tensor, labels: Tensor) -> tuple[Float[Tensor, "row d_model"], Bool[Tensor, "row"]]:
+    rows = check_features(features)
+    return torch.from_numpy(rows), torch.from_numpy(check_labels(labels, len(rows)))
 
 
 def _check_finite(x: Tensor) -> None:
@@ -450,13 +449,3 @@ def _check_finite(x: Tensor) -> None:
         raise BadInput(
             f"row {int(bad[0])} of the features is not finite ({len(bad)} such rows); a probe cannot be fitted on it"
         )
-
-
-def _probe(
-    mean: Float[Tensor, "d_model"], solution: Solution, site: Site | str, method: str, about: Mapping[str, object]
-) -> LinearProbe:
-    weight, bias = solution[0][:, 0].cpu().double(), float(solution[1][0])
-    rounded = weight.float()
-    # Rounding the weight to float32 shifts every score by (rounded - weight) . mean: take that back where the data lie.
-    bias -= float((rounded.double() - weight) @ mean.cpu().double())
-    return LinearProbe(rounded, bias, Site.parse(site), method=method, **about)

@@ -41,7 +41,7 @@ def test_help_answers_within_a_second_and_without_torch():
         "try: monitors.cli.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("demo", "doctor", "facts", "fetch", "show", "trips"):
+    for command in ("probe", "demo", "doctor", "facts", "fetch", "show", "trips"):
         assert command in done.stdout
 
 
@@ -140,3 +140,27 @@ def test_an_artifact_is_shown(belief, tmp_path):
     shown = json.loads(out)
     assert (shown["kind"], shown["site"], shown["concept"]) == ("probe", "resid_post.3", "truth")
     assert "resid_post.3" in belief("show", str(tmp_path / "p"))[1]
+
+
+def test_probe_wants_one_source_and_names_what_is_missing(belief, tmp_path):
+    code, _, err = belief("probe", "smollm2-135m")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "either facts" in err
+    file = tmp_path / "mine.csv"
+    file.write_text("statement,label\nthe capital,1\nthe river,0\n")
+    code, _, err = belief("probe", "smollm2-135m", "--statements", str(file))
+    assert code == 2
+    assert "no column 'text'" in err
+
+
+@pytest.mark.embedded
+def test_probe_writes_artifact_and_page_and_prints_one_object(belief, tmp_path):
+    arguments = ["probe", "smollm2-135m", "--facts", "capitals", "--limit", "160", "--out", str(tmp_path), "--json"]
+    code, out, _ = belief(*arguments)
+    assert code == 0
+    told = json.loads(out)
+    assert told["controls"]["log_probability"]["n"] == told["controls"]["auroc"]["n"]
+    assert told["statements_needed"] is None or told["statements_needed"] > told["controls"]["auroc"]["n"]
+    assert (tmp_path / "page.html").stat().st_size > 10**6
+    code, out, _ = belief("show", str(tmp_path / "probe"), "--json")
+    assert json.loads(out)["site"] == told["site"]

@@ -11,6 +11,7 @@ from probes import plots
 from probes.activations.capture import Activations
 from probes.errors import BadInput
 from probes.judging.sweep import Row, sweep
+from probes.judging.transfer import Cell, Transfer
 from probes.look import ACCENT, GREY, INK
 from probes.model.sites import Site
 from probes.plots.frame import LABEL_GAP
@@ -226,3 +227,33 @@ def test_histograms_say_how_much_lies_above_the_boundary():
 def test_histograms_of_nothing_are_refused(kinds):
     with pytest.raises(BadInput, match="finite scores of every kind"):
         plots.score_histograms(kinds)
+
+
+def matrix(columns: tuple[str, ...], *values: tuple[float, ...]) -> Transfer:
+    """A transfer matrix by hand: the diagonal was trained on its own part."""
+    cells = tuple(
+        Cell(row, column, estimate(value), estimate(value / 2), row == column)
+        for row, line in zip(columns, values, strict=True)
+        for column, value in zip(columns, line, strict=True)
+    )
+    return Transfer(cells, columns, columns, Site("resid_post", 3), "ttpd", {})
+
+
+def test_a_heat_map_shows_every_figure_and_which_part_was_fitted():
+    figure = plots.transfer_heat_map(matrix(("cities", HOSTILE), (0.96, 0.1), (0.2, 0.97)))
+    assert [list(row) for row in figure.data[0].z] == [[0.96, 0.1], [0.2, 0.97]]
+    texts = [a.text for a in figure.layout.annotations]
+    assert texts[0].startswith("(.96)<br>")
+    assert texts[1].startswith("<b>.10</b>")
+    assert "[.94, .98]" in texts[0]
+    assert figure.layout.title.text == "<b>AUROC</b> of ttpd at resid_post.3"
+    assert "<a href" not in json.dumps(figure.to_plotly_json(), default=str)
+    halves = plots.transfer_heat_map(matrix(("a", "b"), (0.96, 0.1), (0.2, 0.97)), "accuracy")
+    assert [list(row) for row in halves.data[0].z] == [[0.48, 0.05], [0.1, 0.485]]
+
+
+def test_a_heat_map_of_many_parts_keeps_to_its_width():
+    names = tuple(f"topic {i}" for i in range(12))
+    figure = plots.transfer_heat_map(matrix(names, *[(0.5,) * 12] * 12))
+    assert figure.layout.margin.l + figure.layout.margin.r < 220
+    assert not any("[" in a.text for a in figure.layout.annotations), "intervals only where there is room"
