@@ -34,7 +34,8 @@ from benchmarks.harness import Bar, finish, interleave, ratio
 from probes.reading.metrics import auroc_values
 
 LAYERS, ROWS, WIDTH = 30, 2000, 576
-ONE_C = {"usual C (.01)": (0.01,), "scikit-learn's C (1)": (1.0,)}
+ONE_C = {"usual C (.01)": (0.01,)}
+ANOTHER_C = {"scikit-learn's C (1)": (1.0,)}
 GRID_C = (0.0001, 0.001, 0.01, 0.1, 1.0)
 FOLDS = 5
 TOLERANCES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
@@ -201,7 +202,7 @@ def main() -> None:
         features = features[:: LAYERS // 3]
     bars, also = [], {"activations": "embedded model" if options.real else "drawn"}
     if options.only != "grid":
-        for words, C in ONE_C.items():
+        for words, C in {**ONE_C, **(ANOTHER_C if options.only is None and not options.quick else {})}.items():
             id = "sweep.one_c" if C == (0.01,) else "sweep.one_c_of_scikit_learn"
             print(words)
             samples = options.samples or (3 if options.quick else 6)
