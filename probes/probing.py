@@ -178,7 +178,10 @@ def probe_truth(
     if len(statements) > LONG:
         say(f"this will take: {estimate_cost(model, statements, sites, tokens=tokens)}")
     acts = capture(model, statements, sites, tokens=tokens, progress=progress)
-    found = sweep(acts, estimators=estimators, seed=seed, concept=f"truth of {name or topic.name}", progress=progress)
+    options = {"seed": seed, "concept": f"truth of {name or topic.name}", "progress": progress}
+    if model.device.type == "cuda":  # MPS has no float64
+        options["device"] = model.device
+    found = sweep(acts, estimators=estimators, **options)
     say(f"chosen on calibration entities: {found.best.method} at {found.site}; controls")
     found = found.with_controls(controls(found, model, progress=progress))
     parts, negated, transfers = {"": found.test}, None, ()

@@ -183,6 +183,7 @@ def sweep(
     concept: str = "",
     draws: int = LEAST_DRAWS,
     checks: int = 1,
+    device: str | torch.device | None = None,
     progress: bool = False,
 ) -> Sweep:
     """Fit every estimator at every site, choose one on calibration entities, and report on test entities.
@@ -199,6 +200,7 @@ def sweep(
         concept: what a high score means, for people to read.
         draws: shuffles and random directions, at least 200 of each, and 40 for each check.
         checks: how many p-values are corrected together, this one among them.
+        device: where logistic regressions are fitted, such as `model.device`; None: where the activations are.
         progress: show a bar on standard error, if that is a terminal.
 
     Raises:
@@ -229,7 +231,7 @@ def sweep(
     masks, held = _folds(train, folds, seed)
     choosing = select(acts, split.calibration) if folds is None else None
     rows, best = [], None
-    for at, name, penalty, probes in _fits(train, names, penalties, masks, about, progress):
+    for at, name, penalty, probes in _fits(train, names, penalties, masks, about, device, progress):
         unseen = zip(probes[:1], [choosing], strict=True) if folds is None else zip(probes[1:], held, strict=True)
         choice = _averaged([_score(probe, part) for probe, part in unseen])
         rows.append(Row(at, name, choice, _score(probes[0], test), penalty))
@@ -274,11 +276,14 @@ def _fits(
     penalties: Sequence[float],
     masks: Bool[Tensor, "fold row"] | None,
     about: Mapping[str, object],
+    device: str | torch.device | None,
     progress: bool,
 ) -> Iterator[tuple[Site, str, float | None, list[LinearProbe]]]:
     """Yield every fit in forward order: where, how, with which C, and a probe for each set of rows."""
     labels = row_labels(train)
-    grid = fit_grid(train.values, labels, C=penalties, folds=masks) if "logistic" in names else None
+    grid = None
+    if "logistic" in names:
+        grid = fit_grid(train.values, labels, C=penalties, folds=masks, device=device)
     for site in tqdm(train.values, desc="fitting", unit="site", disable=None if progress else True, leave=False):
         for name in names:
             if name == "logistic":

@@ -210,15 +210,16 @@ def fit_grid(
     *,
     C: float | Iterable[float] = LOGISTIC_C,
     folds: Bool[Tensor, "fold row"] | None = None,
+    device: str | torch.device | None = None,
 ) -> Grid:
     """Fit logistic regression at every site, on every set of rows, for every C, each standardised on its own rows.
 
     Args:
-        features: raw activations by site, as in `Activations.values`, or stacked (then sites are resid_post.0, 1, ...);
-            the fits run on their device.
+        features: raw activations by site, as in `Activations.values`, or stacked (then sites are resid_post.0, 1, ...).
         labels: True where the concept is present.
         C: inverse strengths of the penalty, as in scikit-learn; > 0.
         folds: True for the rows that a fold is fitted on; None: one fold of all rows.
+        device: where to fit, such as `model.device`; sites are copied there one by one. None: where the features are.
 
     Raises:
         BadInput: shapes that do not fit, a fold with one class only, or a feature that is not finite. CouldNotRun: no
@@ -232,6 +233,7 @@ def fit_grid(
     _check_grid(features, labels, folds)
     rooms, weights, biases, means = Rooms(), [], [], []
     for site, values in features.items():
+        values = values if device is None else values.to(device)
         try:
             found = _solve_folds(values, labels.to(values.device), folds, penalties, rooms)
         except BadInput as error:

@@ -58,6 +58,8 @@ def test_every_token_of_every_text_has_its_slot_once(encoded, batch_size):
             assert path.text not in seen
             seen[path.text] = [one.ids[path.row][slot] for slot in path.slots]
             assert list(path.slots) == sorted(set(path.slots))
+        mask = one.inputs(model)["attention_mask"][:, 0] == 0
+        assert mask.any(-1).all(), "a slot that attends to nothing has no softmax, an empty one too"
     assert seen == dict(enumerate(encoded))
     assert tokens_in(passes) <= sum(map(len, encoded))
 

@@ -309,3 +309,11 @@ def test_folds_and_penalties_that_are_none_are_refused(planted):
     ):
         with pytest.raises(error, match=words):
             sweep(acts, **options)
+
+
+@pytest.mark.gpu
+def test_a_sweep_fitted_on_an_accelerator_chooses_as_on_the_host(planted):
+    acts = planted({2: 2.0})
+    host, there = (sweep(acts, estimators="logistic", device=device) for device in (None, "cuda"))
+    assert there.site == host.site
+    assert there.best.controls["auroc"].value == pytest.approx(host.best.controls["auroc"].value, abs=1e-6)
