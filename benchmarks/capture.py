@@ -306,7 +306,7 @@ import sys, torch, probes
 from probes.activations.packing import length_batches
 model = probes.load_model("smollm2-135m", device="cpu")
 texts = [s.text for s in probes.load_topic("cities").statements()][:400]
-float(sum(p.detach().sum() for p in model.module.parameters()))  # safetensors maps weights lazily: have all of them in memory
+float(sum(p.detach().sum() for p in model.module.parameters()))  # safetensors maps weights lazily: have them all
 """
 BARE = (
     SETUP
