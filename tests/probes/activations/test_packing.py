@@ -1,5 +1,7 @@
 """Toy: "a b c" and "a b d e" share two tokens, so five slots hold seven; the second goes by 0, 1, 3, 4."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -50,7 +52,9 @@ def test_shared_beginnings_give_the_numbers_of_texts_alone(tiny, tokens, batch_s
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.integers(3, 6), min_size=1, max_size=70), min_size=1, max_size=30), st.integers(1, 40))
 def test_every_token_of_every_text_has_its_slot_once(encoded, batch_size):
-    model = probes.load_model(AutoModelForCausalLM.from_config(_config()).eval(), tokenizer=object())
+    model = probes.load_model(
+        AutoModelForCausalLM.from_config(_config()).eval(), tokenizer=SimpleNamespace(pad_token_id=0, eos_token_id=0)
+    )
     passes = plan_passes(model, encoded, batch_size, share=True)
     seen = {}
     for one in passes:
