@@ -13,6 +13,7 @@ import random
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -482,10 +483,10 @@ def high_water():
 options = {"tokens": "all", "share_prefixes": False}
 for run in (lambda n: store(model, Texts(n), sys.argv[1], shard_bytes=1 << 19, **options),
             lambda n: capture(model, list(Texts(n)), **options)):
-    run(125)
+    run(60)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = high_water()
-    run(2500)
+    run(1200)
     print(high_water() - before)
 """
 
@@ -496,8 +497,8 @@ def test_memory_stays_flat_over_twenty_times_as_many_texts(tmp_path):
         [sys.executable, "-W", "ignore", "-c", GROWTH, str(tmp_path)], capture_output=True, text=True, check=True
     )
     stored, held = map(float, done.stdout.split()[-2:])
-    assert stored < 10, "MiB"
-    assert held > 20, "a capture of the same texts does grow: 20,000 rows of 3 x 128 numbers are 29 MiB"
+    assert stored < 6, "MiB"
+    assert held > 10, "a capture of the same texts does grow: 9,600 rows of 3 x 128 numbers are 14 MiB"
 
 
 def test_no_thread_is_left_behind(llama, call, tmp_path):
