@@ -1,6 +1,7 @@
 """From statements to a probe and its page: on a tiny model whose embedding says which city is in which country."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 import probes
 from probes.errors import BadInput
 from probes.facts.statements import LabelledText
+from probes.judging.sweep import Row
 from probes.plots.frame import short
 from probes.probing import open_source, probe_truth
 from probes.report import probe_page, write_probing
@@ -95,3 +97,17 @@ def test_cities_of_the_embedded_model_reach_the_published_figures(embedded_model
     assert found.claims.holds is True
     mended = found.transfers[-1]
     assert all(mended.cell(mended.rows[-1], column).auroc.lower > 0.8 for column in mended.columns)
+
+
+def test_the_first_layer_is_the_first_whose_interval_stands_above_random_directions(probing):
+    floor, best = probing.found.best.controls["random_95"].upper, probing.found.best
+    sites = sorted({row.site for row in probing.found.rows})
+
+    def figure(lower, value):
+        return probes.Estimate(value, lower, 1.0, 100)
+
+    heights = [figure(floor - 0.05, floor), figure(floor - 0.01, 0.999), figure(floor + 1e-6, 0.999)]
+    rows = tuple(Row(site, best.method, height, height) for site, height in zip(sites, heights, strict=True))
+    assert replace(probing, found=replace(probing.found, rows=rows)).first_layer == 2
+    nowhere = tuple(replace(row, test=heights[0]) for row in rows)
+    assert replace(probing, found=replace(probing.found, rows=nowhere)).first_layer is None

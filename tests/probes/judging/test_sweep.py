@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from probes.activations.capture import concatenate
 from probes.errors import BadInput, NotFound, TooFew
 from probes.judging.controls import MEANINGS, NEEDS_MODEL
 from probes.judging.splits import Split, row_groups, row_labels, select
@@ -317,3 +318,14 @@ def test_a_sweep_fitted_on_an_accelerator_chooses_as_on_the_host(planted):
     host, there = (sweep(acts, estimators="logistic", device=device) for device in (None, "cuda"))
     assert there.site == host.site
     assert there.best.controls["auroc"].value == pytest.approx(host.best.controls["auroc"].value, abs=1e-6)
+
+
+def test_an_estimator_that_can_use_polarity_is_told_it(planted):
+    affirmed, denied = planted({1: 2.0}, seed=1), planted({1: -2.0}, seed=2)
+    denied = dataclasses.replace(denied, texts=tuple(f"not {text}" for text in denied.texts))
+    both = concatenate(affirmed, denied)
+    side = torch.tensor([True] * len(affirmed.texts) + [False] * len(denied.texts))
+    untold, told = (sweep(dataclasses.replace(both, polarities=known), estimators="ttpd") for known in (None, side))
+    assert not torch.equal(untold.best.weight, told.best.weight)
+    with_folds = sweep(dataclasses.replace(both, polarities=side), estimators="ttpd", folds=3)
+    assert with_folds.best.method == "ttpd"
