@@ -80,10 +80,14 @@ def _transfer(probing: Probing) -> Section | None:
 def _controls(probing: Probing) -> Section:
     controls = probing.found.best.controls
     rows = [
-        (plots.control_words(name), estimate.interval(3 if name.endswith("_p") else 2), str(estimate.n), estimate.how)
+        (
+            plots.control_words(name),
+            f"{estimate.interval(3 if name.endswith('_p') else 2)}, n = {estimate.n}",
+            estimate.how,
+        )
         for name, estimate in controls.items()
     ]
-    head = ("at the chosen layer", "value [95 % interval]", "n", "how")
+    head = ("at the chosen layer", "value [95 % interval]", "how")
     stands = {True: "the score stands above every one of them", False: "one of them is better", None: "inconclusive"}
     caption = "Leads are paired: probe and control on the same statements."
     blocks = [probing.claims, Grid(head, rows, caption)]

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from probes.judging.transfer import MEASURES, Transfer
-from probes.look import ACCENT, BLUE, GREY, TEMPLATE, plain, said
+from probes.look import ACCENT, BLUE, GREY, INK, TEMPLATE, plain, said
 from probes.plots.frame import broken, short
 
 __all__ = ["transfer_heat_map"]
@@ -40,13 +40,15 @@ def transfer_heat_map(transfer: Transfer, measure: str = "auroc", *, titled: boo
         for x, column in enumerate(transfer.columns):
             cell = transfer.cell(row, column)
             estimate = getattr(cell, measure)
-            interval = f"<br><span style='font-size:10px'>[{short(estimate.lower)}, {short(estimate.upper)}]</span>"
+            colour = "white" if abs(estimate.value - 0.5) > DARK else INK
             text = f"({short(estimate.value)})" if cell.seen else f"<b>{short(estimate.value)}</b>"
-            figure.add_annotation(
-                x=x, y=y, showarrow=False, text=text + (interval if wide >= 80 else ""),
-                font={"size": 13, "color": "white" if abs(estimate.value - 0.5) > DARK else "#1f2933"},
-                hovertext=f"{plain(row)} on {plain(column)}: {plain(estimate)}",
-            )  # fmt: skip
+            lines = [(text, 13, 8 if wide >= 80 else 0)]
+            if wide >= 80:
+                lines.append((f"[{short(estimate.lower)}, {short(estimate.upper)}]", 10, -11))
+            for words, size, shift in lines:
+                figure.add_annotation(
+                    x=x, y=y, showarrow=False, text=words, yshift=shift, font={"size": size, "color": colour}
+                )
     left, top = 170, 62 + (26 if titled else 0)
     figure.update_layout(
         template=TEMPLATE, height=int(top + 34 + 54 * len(transfer.rows)), hovermode=False,
