@@ -11,7 +11,6 @@ Limits: sharing changes the order in which sums are taken, so values agree with 
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -26,7 +25,7 @@ from probes.activations.tokens import Selection, TokenRule, select_tokens
 from probes.errors import BadInput
 from probes.facts.facts import Statement
 from probes.facts.statements import LabelledText
-from probes.model.hooks import taps
+from probes.model.hooks import run_to
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
 
@@ -92,10 +91,6 @@ def concatenate(first: Activations, *others: Activations) -> Activations:
         fingerprint=first.fingerprint,
         polarities=polarities,
     )
-
-
-class _DeepEnough(Exception):
-    """Ends a forward pass after the deepest site; never leaves this file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,11 +289,8 @@ def _read(
 
     def tap(site: Site, tensor: Tensor) -> None:
         picked[site] = picks.take(tensor)
-        if site == sites[-1]:
-            raise _DeepEnough
 
-    with taps(model, sites, tap), suppress(_DeepEnough):
-        model.body(**inputs, use_cache=False)
+    run_to(model, sites, tap, inputs)
     here = picked[sites[0]].device
     return torch.stack([picked[site].to(here) for site in sites]).cpu()
 

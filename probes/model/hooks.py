@@ -12,7 +12,8 @@ of the forward pass; of several open calls at one site the one opened last is ma
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,7 +23,7 @@ from probes.model.blocks import Change
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site, select_sites
 
-__all__ = ["Edit", "Tap", "edits", "taps"]
+__all__ = ["Edit", "Tap", "edits", "run_to", "taps"]
 
 Tap = Callable[[Site, Float[Tensor, "batch position d_model"]], None]
 """Called once per site and forward pass with the live tensor: copy what you keep."""
@@ -46,6 +47,28 @@ def taps(model: LanguageModel, sites: str | Site | Iterable[str | Site], tap: Ta
     chosen = select_sites(sites, model.n_layers)
     with _attached(model, {site: _reader(site, tap) for site in chosen}):
         yield
+
+
+class _DeepEnough(Exception):
+    """Ends a forward pass after the deepest site; never leaves this file."""
+
+
+def run_to(model: LanguageModel, sites: Iterable[Site], tap: Tap, inputs: Mapping[str, Any]) -> None:
+    """Run the decoder on some inputs, tapped as by `taps`, and end the pass after the deepest of the sites.
+
+    Raises:
+        NotFound, BadInput: as for `taps`.
+    """
+    sites = tuple(sites)
+    deepest = max(sites)
+
+    def tap_and_stop(site: Site, tensor: Tensor) -> None:
+        tap(site, tensor)
+        if site == deepest:
+            raise _DeepEnough
+
+    with taps(model, sites, tap_and_stop), suppress(_DeepEnough):
+        model.body(**{"use_cache": False, **inputs})
 
 
 @contextmanager

@@ -10,7 +10,6 @@ Limits: a pass over a cache runs the whole decoder, the others end after the sit
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from probes.activations.capture import capture
 from probes.errors import CouldNotRun
-from probes.model.hooks import taps
+from probes.model.hooks import run_to, taps
 from probes.model.language_model import LanguageModel, load_model
 from probes.model.sites import Site
 
@@ -43,10 +42,6 @@ Rows = list[Float[Tensor, "row d_model"]]
 """float32 on the host, by text."""
 
 
-class _DeepEnough(Exception):
-    """Ends a forward pass after the deepest site; never leaves this file."""
-
-
 @torch.no_grad()
 def run(
     model: LanguageModel, sites: Site | Iterable[Site], batch: Mapping[str, Any], *, whole: bool = False
@@ -64,11 +59,12 @@ def run(
 
     def keep(site: Site, tensor: Tensor) -> None:
         seen[site] = tensor.detach().to("cpu", torch.float32, copy=True)
-        if site == wanted[-1] and not whole:
-            raise _DeepEnough
 
-    with taps(model, wanted, keep), suppress(_DeepEnough):
-        output = model.body(**{"use_cache": False, **batch})
+    if whole:
+        with taps(model, wanted, keep):
+            output = model.body(**{"use_cache": False, **batch})
+    else:
+        run_to(model, wanted, keep, batch)
     missing = [str(site) for site in wanted if site not in seen]
     if missing:
         raise CouldNotRun(f"no hook fired at {', '.join(missing)}; the model ran without its modules being called")

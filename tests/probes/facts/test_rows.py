@@ -11,16 +11,6 @@ PARIS = '{"subject": "France", "relation": "capital", "object": "Paris"}'
 ROME = '{"subject": "Italy", "relation": "capital", "object": "Rome", "distractors": ["Milan"]}'
 
 
-@pytest.fixture
-def file(tmp_path):
-    def write(name, content):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
 def test_two_lines_are_two_rows(file):
     """By hand: the second fact stands in line 3, for line 2 is empty."""
     path = file("t.jsonl", f"{PARIS}\n\n{ROME}\n")

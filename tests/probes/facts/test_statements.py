@@ -23,16 +23,6 @@ CSV = "text,label,group\nParis is in France.,1,Paris\nParis is in Spain.,0,Paris
 
 
 @pytest.fixture
-def file(tmp_path):
-    def write(name, content):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
-@pytest.fixture
 def parquet(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", exc_type=ImportError)
     from pyarrow import parquet as files
