@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 
 import probes
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # tiny matrices: more only wait
+torch.set_num_threads(1)  # tiny matrices: more only wait, and the bits of a sum depend on it
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 WORDS = [

@@ -8,15 +8,6 @@ from probes.activations.capture import Activations
 from probes.model.sites import Site
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The matrices here are tiny: two threads would mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def planted():
     """`planted(strength={2: 3.0})` gives twins of each entity whose labels move layer 2 along one direction."""
