@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "facts.facts": ["Fact", "Statement", "Topic", "load_topic", "topics"],
         "facts.statements": ["LabelledText", "LabelledTexts", "load_statements"],
         "knowing.orthogonal": ["orthogonalise"],
+        "knowing.receipt": ["Contrast", "fact_contrasts", "fact_uses", "fact_vector", "receipt", "truth_contrasts"],
         "knowing.steering": ["SteeringVector", "ablate", "steer"],
         "model.hooks": ["edits", "taps"],
         "model.language_model": ["LanguageModel", "load_model"],
