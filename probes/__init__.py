@@ -2,8 +2,8 @@
 knowledge.
 
 In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, judging/,
-parity/, knowing/, look, strips, plots/, page, probing, report, cli. A wing imports only wings listed before it, and
-inside a wing a file only files listed before it.
+parity/, knowing/, look, strips, plots/, page, probing, steered, report, cli. A wing imports only wings listed before
+it, and inside a wing a file only files listed before it.
 """
 
 import lazy_loader
@@ -46,6 +46,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "fit_quantum_entropy",
             "fit_relative_mahalanobis",
         ],
+        "steered": ["Steered", "prove"],
         "probing": ["Probing", "open_source", "probe_truth"],
         "reading.estimators": ["MassMean", "ReadingVector", "TTPD", "fit_sklearn"],
         "parity.doctor": ["doctor"],
