@@ -69,11 +69,12 @@ class Steered:
         figures, site = self.receipt, self.direction.site
         doubt = "Not shown to be used by the model. " if self.shortfalls else ""
         wrong, rise = figures["wrong_way"], figures["cross_entropy"].value
+        size, z = figures["slope"].interval(), figures["slope_z"]
         return (
-            f"{doubt}Adding {self.direction.concept or 'the direction'} at {site} moves {self.answers} by "
-            f"{figures['slope'].interval()} logits a residual norm: {figures['slope_z'].value:.1f} standard deviations "
-            f"from {figures['slope_z'].n} random directions; {round(wrong.value * wrong.n)} of {wrong.n} prompts move "
-            f"the wrong way; cross-entropy {rise:+.3f} at {self.coefficient:g}."
+            f"{doubt}Adding {self.direction.concept or 'the direction'} at {site} moves the log-odds of {self.answers} "
+            f"by {size} logits a residual norm: {z.value:.1f} standard deviations from {z.n} random directions; "
+            f"{round(wrong.value * wrong.n)} of {wrong.n} prompts move the wrong way; cross-entropy {rise:+.3f} at "
+            f"{self.coefficient:g}."
         )
 
     def __str__(self) -> str:
@@ -149,7 +150,7 @@ def prove(
     return Steered(
         model=model.name,
         asked=fact.id if fact else f"statements of {topic.name}",
-        answers=f"{fact.object} over a prompt's own answer" if fact else "True over False",
+        answers=f"{fact.object} over the prompts' own" if fact else "True over False",
         direction=direction,
         replies=tuple(_replies(model, direction, max(doses), prompts)),
         coefficient=max(doses),

@@ -23,7 +23,7 @@ looks like a response. Only rule 3 compares token ids, and only there does a dev
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -71,6 +71,8 @@ class _Pass:
     """Which columns so far are no padding; None: all are."""
     end: int | None
     """Column behind the prompt's last; None where that cannot be told."""
+    masks: dict[torch.device, Tensor] = field(default_factory=dict)
+    """What is meant, once it was asked for."""
 
 
 class Places:
@@ -94,31 +96,36 @@ class Places:
                 "this pass was not announced: the decoder's forward() was called directly, or compiled before steering "
                 "began; call the model itself, or steer all tokens"
             )
-        columns = torch.arange(now.past, now.past + now.width, device=tensor.device)
-        real = None if now.real is None else now.real.to(tensor.device)
-        found = self._rule(now, columns, real)
-        return found.expand(tensor.shape[:2]) if real is None else found & real[:, now.past :]
+        if tensor.device not in now.masks:  # every site of a pass asks the same
+            now.masks[tensor.device] = self._mask(now, tensor.device).expand(tensor.shape[:2])
+        return now.masks[tensor.device]
+
+    def _mask(self, now: _Pass, device: torch.device) -> Bool[Tensor, "batch position"]:
+        columns = torch.arange(now.past, now.past + now.width, device=device)[None]
+        if now.real is None:
+            return self._rule(now, columns, columns, now.end)
+        real = now.real.to(device)
+        prompt = None if now.end is None else real[:, : now.end].sum(1, keepdim=True)
+        return self._rule(now, columns, (real.cumsum(1) - 1)[:, now.past :], prompt) & real[:, now.past :]
 
     def _rule(
-        self, now: _Pass, columns: Int[Tensor, "position"], real: Bool[Tensor, "batch total"] | None
-    ) -> Bool[Tensor, "batch position"]:
-        at = columns[None] if real is None else (real.cumsum(1) - 1)[:, columns]
-        if not isinstance(self.tokens, str) and min(self.tokens) >= 0:
-            return torch.isin(at, torch.tensor(self.tokens, device=at.device))
-        if now.end is None:
+        self, now: _Pass, columns: Int[Tensor, "1 position"], at: Int[Tensor, "rows position"], prompt: Any
+    ) -> Bool[Tensor, "rows position"]:
+        """Return what is meant among columns that hold the positions `at`, behind a prompt of so many tokens."""
+        positions = () if isinstance(self.tokens, str) else self.tokens
+        if now.end is None and (not positions or min(positions) < 0):
             raise BadInput(
                 f"where the prompt ends cannot be told: a pass of {now.width} tokens over {now.past} that are cached "
                 "(a prompt in chunks, an assistant's drafts, or a cache filled before); steer tokens='all'"
             )
-        if self.tokens in ("prompt", "response"):
-            return ((columns < now.end) == (self.tokens == "prompt"))[None]
-        prompt = now.end if real is None else real[:, : now.end].sum(1, keepdim=True)
         if self.tokens == "last":
             return at >= prompt - 1
-        ends = torch.zeros_like(at, dtype=torch.bool)
-        for position in self.tokens:
-            ends |= at == (position if position >= 0 else prompt + position)
-        return ends
+        if self.tokens in ("prompt", "response"):
+            return (columns < now.end) == (self.tokens == "prompt")
+        found = torch.zeros_like(at, dtype=torch.bool)
+        for position in positions:
+            found |= at == (position if position >= 0 else prompt + position)
+        return found
 
     def begin(self, arguments: Mapping[str, Any]) -> None:
         """Take note of a pass that begins."""

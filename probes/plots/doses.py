@@ -60,8 +60,8 @@ def dose_response(
     reach = 1.06 * max(map(abs, doses))
     figure.update_xaxes(title="dose, in residual norms", showgrid=False, range=[-reach, reach], tickvals=[*doses, 0.0])
     figure.update_xaxes(ticktext=[f"{dose:+g}".replace("-", MINUS) for dose in doses] + ["0"])
-    of = f" ({plain(answers)})" if answers else ""
-    figure.update_yaxes(title=f"change of the log-odds{of}", range=[low, high], tickformat="~g")
+    of = f", {plain(answers)}" if answers else ""
+    figure.update_yaxes(title=f"logit change{of}", range=[low, high], tickformat="~g")
     return figure
 
 

@@ -109,6 +109,18 @@ def test_ablating_is_what_ablate_does(model, asked):
     assert figures["ablation_cross_entropy"].value != 0
 
 
+def test_false_statements_count_the_other_way_round_in_use_and_not_in_the_slope(model, asked):
+    vector = toward(model, "Paris", "Madrid", "resid_post.1")
+    options = {"coefficient": 1.0, "directions": 20, "ablations": 2}
+    labelled = [dataclasses.replace(one, label=i % 2 == 0) for i, one in enumerate(asked)]
+    flipped = [dataclasses.replace(one, label=not one.label) for one in labelled]
+    plain, first, second = (receipt(model, vector, items, **options) for items in (asked, labelled, flipped))
+    assert first["use"].value == pytest.approx(-second["use"].value)
+    assert first["ablation"].value == pytest.approx(-second["ablation"].value)
+    assert abs(first["use"].value) != pytest.approx(abs(plain["use"].value))
+    assert first["slope"] == second["slope"] == plain["slope"]
+
+
 def test_the_cost_is_the_rise_of_cross_entropy_on_ordinary_text(model, asked):
     from probes.activations.likelihood import token_likelihoods
     from probes.facts.wordings import ordinary_texts
