@@ -95,6 +95,10 @@ SHOTS = 4
 COST_TEXTS = 24
 BASIS_PROMPTS = 100
 VARIANCE, LEAST_COMPONENTS = 0.9, 10
+OPENINGS = ("", "Here is a fact. ", "As I learned at school: ", "Question and answer. ")
+"""Before the prompts that a fact's vector is made from."""
+OTHERS = 20
+"""Other facts that it is told from."""
 SLOTS = 512
 """Steered tokens a pass."""
 
@@ -175,13 +179,17 @@ def fact_uses(topic: Topic, fact: Fact, *, seed: int = 0) -> tuple[Contrast, ...
 
 
 def fact_vector(model: LanguageModel, topic: Topic, fact: Fact, site: Site | str, *, seed: int = 0) -> SteeringVector:
-    """Make the vector of a fact: behind its prompt, less the mean behind half of the topic's other prompts.
+    """Make the vector of a fact: the mean behind its prompt, less that behind other prompts of the topic.
 
-    It is made on the second half of `fact_contrasts`, so that the first can be asked.
+    Each prompt is read behind the same few openings, so that what a wording brings along is in both means. The others
+    are from the second half of `fact_contrasts`, so that the first can be asked.
     """
     others = fact_contrasts(topic, fact, seed=seed)
-    away = [other.prompt for other in others[len(others) // 2 :]]
-    return SteeringVector.from_texts(model, [topic.cloze(fact)], away, site, concept=fact.id)
+    away = [other.prompt for other in others[len(others) // 2 :]][:OTHERS]
+    toward, away = (
+        [f"{opening}{text}" for opening in OPENINGS for text in some] for some in ([topic.cloze(fact)], away)
+    )
+    return SteeringVector.from_texts(model, toward, away, site, concept=fact.id)
 
 
 @torch.no_grad()

@@ -373,7 +373,8 @@ def _target(
 
 
 def _check_fits(model: LanguageModel, direction: Tensor, site: Site) -> None:
-    model.sites(site)
+    for at in model.sites(site):
+        model.check(at)  # its first look runs passes of its own, which nobody should follow
     if direction.numel() != model.d_model:
         raise BadInput(
             f"the direction has {direction.numel()} numbers and {model.name} is {model.d_model} wide; "

@@ -15,7 +15,7 @@ import probes
 from probes import BadInput, Contrast, SteeringVector, TooFew, fact_contrasts, fact_uses, fact_vector, receipt
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import find_relation
-from probes.knowing.receipt import _inside_components, _over_groups, shortfalls, truth_contrasts
+from probes.knowing.receipt import OPENINGS, _inside_components, _over_groups, shortfalls, truth_contrasts
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate
 
@@ -213,6 +213,11 @@ def test_a_fact_is_asked_where_other_facts_are(model):
         model, vector, ASKED[:4], uses=fact_uses(TOPIC, FRANCE), directions=20, ablations=4, coefficient=1.0
     )
     assert figures["use"].n == 8
+    prompts = [TOPIC.cloze(FRANCE), *(one.prompt for one in ASKED[4:])]
+    texts = [f"{opening}{prompt}" for opening in OPENINGS for prompt in prompts]
+    rows = probes.capture(model, texts, "resid_post.1").values[Site("resid_post", 1)].reshape(len(OPENINGS), 5, -1)
+    difference = (rows[:, 0] - rows[:, 1:].mean(1)).mean(0)
+    torch.testing.assert_close(vector.direction, difference / difference.norm(), rtol=1e-3, atol=1e-4)
     with pytest.raises(TooFew, match="other facts"):
         fact_contrasts(Topic("one", TOPIC.relation, TOPIC.facts[:2]), FRANCE)
 
@@ -266,3 +271,18 @@ def test_a_site_that_cannot_reach_the_readout_and_a_broken_model_are_told(build,
         model.module.lm_head.weight.fill_(float("nan"))
     with pytest.raises(BadInput, match="not finite"):
         receipt(model, vector, asked, directions=20, ablations=0, coefficient=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.embedded
+def test_the_embedded_model_uses_the_vector_of_a_fact_and_not_a_direction_of_truth(embedded_model):
+    from probes.steered import prove
+
+    topic = probes.load_topic("capitals")
+    paris = prove(embedded_model, topic=topic, fact=Fact.parse("Germany|capital|Berlin")).receipt
+    assert paris["slope_z"].value > 4
+    assert paris["wrong_way"].value <= 0.1
+    assert paris["cross_entropy"].value <= 0.02
+    assert paris["ablation"].upper < 0
+    truth = prove(embedded_model, topic=topic, ablations=0).receipt
+    assert truth["slope_z"].value < 4, "a model of this size does not judge statements in context"

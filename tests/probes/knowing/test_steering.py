@@ -311,3 +311,12 @@ def test_every_write_is_named_and_models_with_norms_behind_are_refused_by_name(a
     ]
     with pytest.raises(BadInput, match="OPTForCausalLM"), ablate(architecture("opt with norms behind"), direction):
         pass
+
+
+def test_only_the_passes_of_who_runs_the_model_are_followed(llama, direction):
+    """What the model measures at its first look is over before steering begins."""
+    ids = torch.tensor([[3, 10, 17, 24, 31]])  # the tokens of that look, and one more: it would seem to go on
+    with steer(llama, vector_of(direction), 3.0, tokens="prompt"), torch.no_grad():
+        first = llama.module(input_ids=ids, use_cache=False).logits
+    with steer(llama, vector_of(direction), 3.0), torch.no_grad():
+        torch.testing.assert_close(first, llama.module(input_ids=ids).logits, rtol=0, atol=1e-6)
