@@ -24,12 +24,14 @@ Sources: Rimsky et al. 2024 (2312.06681), steering from the last token of the pr
 inputs that move the wrong way; Arditi et al. 2024 (2406.11717), ablation at every write; Marks & Tegmark 2023
 (2310.06824), section 6, a truth direction put to use.
 Limits: one readout, of single tokens; a model that cannot judge statements in context shows no slope, whatever it
-knows. Answers whose first token is the same are left out. The interval is over contrasts, not over directions.
+knows. z has a ceiling: where readouts are linear, no direction inside k components stands more than sqrt(k) standard
+deviations out, so 5 takes 25 components and nearly the best direction there is (k stands in `how`). Answers whose first
+token is the same are left out. The interval is over contrasts, not over directions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -95,10 +97,6 @@ SHOTS = 4
 COST_TEXTS = 24
 BASIS_PROMPTS = 100
 VARIANCE, LEAST_COMPONENTS = 0.9, 10
-OPENINGS = ("", "Here is a fact. ", "As I learned at school: ", "Question and answer. ")
-"""Before the prompts that a fact's vector is made from."""
-OTHERS = 20
-"""Other facts that it is told from."""
 SLOTS = 512
 """Steered tokens a pass."""
 
@@ -179,17 +177,13 @@ def fact_uses(topic: Topic, fact: Fact, *, seed: int = 0) -> tuple[Contrast, ...
 
 
 def fact_vector(model: LanguageModel, topic: Topic, fact: Fact, site: Site | str, *, seed: int = 0) -> SteeringVector:
-    """Make the vector of a fact: the mean behind its prompt, less that behind other prompts of the topic.
+    """Make the vector of a fact: behind its prompt, less the mean behind half of the topic's other prompts.
 
-    Each prompt is read behind the same few openings, so that what a wording brings along is in both means. The others
-    are from the second half of `fact_contrasts`, so that the first can be asked.
+    It is made on the second half of `fact_contrasts`, so that the first can be asked.
     """
     others = fact_contrasts(topic, fact, seed=seed)
-    away = [other.prompt for other in others[len(others) // 2 :]][:OTHERS]
-    toward, away = (
-        [f"{opening}{text}" for opening in OPENINGS for text in some] for some in ([topic.cloze(fact)], away)
-    )
-    return SteeringVector.from_texts(model, toward, away, site, concept=fact.id)
+    away = [other.prompt for other in others[len(others) // 2 :]]
+    return SteeringVector.from_texts(model, [topic.cloze(fact)], away, site, concept=fact.id)
 
 
 @torch.no_grad()
@@ -238,11 +232,13 @@ def receipt(
     chosen = _whole_groups(asked, contrasts)
     rng = np.random.default_rng([seed, 5])
     prompts = [one.ids for one in asked[: max(BASIS_PROMPTS, len(chosen))]]
-    random = _inside_components(_last_rows(model, prompts, vector.site), directions, rng)
+    random, k = _inside_components(_last_rows(model, prompts, vector.site), directions, rng)
     cost = _Cost.of(model)
     c, prices = _affordable(model, vector, cost) if coefficient is None else (coefficient, None)
     prices = prices or cost.price(steer(model, vector, c))
     found = _responses(model, vector, chosen, random, c, progress)
+    ceiling = f"; {k} components: where readouts are linear, no direction inside them exceeds {k**0.5:.1f}"
+    found["slope_z"] = replace(found["slope_z"], how=found["slope_z"].how + ceiling)
     found |= {"cross_entropy": prices[0], "kl": prices[1]}
     if ablations and _has_writes(model):
         used = chosen if uses is None else _whole_groups(_encoded(model, uses), contrasts)
@@ -340,8 +336,8 @@ def _last_rows(model: LanguageModel, prompts: Sequence[Sequence[int]], site: Sit
 
 def _inside_components(
     rows: Float[Tensor, "row d_model"], draws: int, rng: np.random.Generator
-) -> Float[Tensor, "draw d_model"]:
-    """Return random unit vectors inside the top principal components of some rows."""
+) -> tuple[Float[Tensor, "draw d_model"], int]:
+    """Return random unit vectors inside the top principal components of some rows, and how many components."""
     centred = rows.double() - rows.double().mean(0)
     _, sizes, axes = torch.linalg.svd(centred, full_matrices=False)
     share = (sizes**2).cumsum(0) / (sizes**2).sum()
@@ -350,7 +346,7 @@ def _inside_components(
         raise BadInput("the activations behind these prompts are all alike, so they have no principal components")
     count = min(max(int((share < VARIANCE).sum()) + 1, LEAST_COMPONENTS), sound)
     drawn = torch.from_numpy(rng.standard_normal((draws, count))) @ axes[:count]
-    return drawn / drawn.norm(dim=-1, keepdim=True)
+    return drawn / drawn.norm(dim=-1, keepdim=True), count
 
 
 def _responses(
