@@ -32,10 +32,10 @@ from probes.judging.model_controls import controls
 from probes.judging.splits import row_labels, select
 from probes.judging.sweep import Row, Sweep, sweep, transfer
 from probes.judging.transfer import Transfer, transfer_matrix
-from probes.knowing.receipt import receipt
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate
 from probes.reading.streams import Stream, read
+from probes.steering.receipt import receipt
 
 __all__ = ["Probing", "open_source", "probe_truth"]
 

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from probes import plots
-from probes.knowing.receipt import MEANINGS, shortfalls
-from probes.knowing.steering import SteeringVector
 from probes.look import percent
 from probes.page import Block, Grid, Page, Plot, Section
 from probes.probing import Probing
 from probes.reading.metrics import Estimate
 from probes.steered import Steered
+from probes.steering.receipt import MEANINGS, shortfalls
+from probes.steering.vectors import SteeringVector
 
 __all__ = ["probe_page", "steering_page", "write_probing", "write_steering"]
 

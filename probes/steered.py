@@ -21,12 +21,13 @@ from probes.artifact import read_artifact
 from probes.errors import BadInput, TooFew
 from probes.facts.facts import Fact, Statement, Topic, load_topic
 from probes.facts.templates import find_relation
-from probes.knowing.receipt import Contrast, fact_contrasts, fact_uses, fact_vector, receipt, shortfalls
-from probes.knowing.steering import SteeringVector, steer
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate
 from probes.reading.probe import LinearProbe
+from probes.steering.contrasts import Contrast, fact_contrasts, fact_uses, fact_vector
+from probes.steering.receipt import receipt, shortfalls
+from probes.steering.vectors import SteeringVector, steer
 
 __all__ = ["Steered", "load_direction", "open_question", "prove"]
 

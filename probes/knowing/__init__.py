@@ -1,4 +1,4 @@
 """From scores to an answer.
 
-In reading order: places, steering, orthogonal, receipt, knowledge.
+In reading order: knowledge.
 """

@@ -15,9 +15,11 @@ import probes
 from probes import BadInput, Contrast, SteeringVector, TooFew, fact_contrasts, fact_uses, fact_vector, receipt
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import find_relation
-from probes.knowing.receipt import _inside_components, _over_groups, shortfalls, truth_contrasts
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate
+from probes.steering.contrasts import truth_contrasts
+from probes.steering.randomness import inside_components
+from probes.steering.receipt import _over_groups, shortfalls
 
 PAIRS = [("France", "Paris"), ("Spain", "Madrid"), ("Italy", "Rome"), ("word1", "word2"), ("word3", "word4"),
          ("word5", "word6"), ("word7", "word8"), ("word9", "word10"), ("word11", "word12")]  # fmt: skip
@@ -168,14 +170,14 @@ def test_random_directions_lie_inside_the_top_components():
     axes = torch.linalg.qr(torch.randn(30, 30, generator=torch.Generator().manual_seed(0)))[0]
     sizes = torch.tensor([10.0] * 12 + [0.1] * 18)
     rows = torch.randn(400, 30, generator=torch.Generator().manual_seed(1)) * sizes @ axes.T + 5.0
-    drawn, count = _inside_components(rows, 50, rng)
+    drawn, count = inside_components(rows, 50, rng)
     assert count == 11, "11 of 12 equal axes carry 90 %"
     torch.testing.assert_close(drawn.norm(dim=1), torch.ones(50, dtype=torch.float64))
     inside = (drawn.float() @ axes[:, :12]).norm(dim=1)
     assert float(inside.min()) > 0.99
     assert torch.linalg.matrix_rank(drawn[:20], atol=0.01) == 11
     with pytest.raises(BadInput, match="all alike"):
-        _inside_components(torch.ones(5, 4), 3, rng)
+        inside_components(torch.ones(5, 4), 3, rng)
 
 
 def test_the_mean_counts_groups_not_contrasts():

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from probes.errors import BadInput
-from probes.knowing.steering import SteeringVector, unit, writes
 from probes.model.blocks import find_blocks
 from probes.model.hooks import outputs, taps, unhooked_copy
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
 from probes.reading.probe import LinearProbe
+from probes.steering.vectors import SteeringVector, unit, writes
 
 __all__ = ["orthogonalise"]
 

@@ -10,9 +10,9 @@ import torch
 
 import probes
 from probes import ArtifactError, BadInput, Mismatch, NotFound, SteeringVector, ablate, steer, taps
-from probes.knowing.steering import mean_norm, unit, writes
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate
+from probes.steering.vectors import mean_norm, unit, writes
 
 TEXT = "the capital of France is Paris"
 PROMPTS = ["the capital of France is", "the river is"]

@@ -14,7 +14,7 @@ import torch
 from transformers import DynamicCache
 
 from probes import BadInput, CouldNotRun
-from probes.knowing.places import check_tokens, following
+from probes.steering.places import check_tokens, following
 
 PROMPTS = ["the capital of France is", "the river is"]
 MEANT = {

@@ -6,7 +6,7 @@ from torch import nn
 
 import probes
 from probes import BadInput, ablate, orthogonalise
-from probes.knowing.orthogonal import _project
+from probes.steering.orthogonal import _project
 
 TEXT = "the capital of France is Paris"
 

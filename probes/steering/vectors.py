@@ -36,7 +36,6 @@ from probes.artifact import read_artifact, require, write_artifact
 from probes.errors import ArtifactError, BadInput, BeliefError, NotFound, nearest
 from probes.facts.wordings import ordinary_texts
 from probes.judging.splits import row_groups, row_labels
-from probes.knowing.places import Places, Where, following
 from probes.model.fingerprint import match
 from probes.model.hooks import Edit, edits
 from probes.model.language_model import LanguageModel
@@ -44,6 +43,7 @@ from probes.model.sites import Site
 from probes.reading.estimators import fit_sklearn
 from probes.reading.metrics import Estimate
 from probes.reading.probe import ESTIMATE, LinearProbe
+from probes.steering.places import Places, Where, following
 
 __all__ = ["METHODS", "SteeringVector", "ablate", "mean_norm", "steer", "unit", "writes"]
 
