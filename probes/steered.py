@@ -69,13 +69,11 @@ class Steered:
         """What came out; where a bar is not reached, that comes first."""
         figures, site = self.receipt, self.direction.site
         doubt = "Not shown to be used by the model. " if self.shortfalls else ""
-        wrong, rise = figures["wrong_way"], figures["cross_entropy"].value
-        size, z = figures["slope"].interval(), figures["slope_z"]
+        wrong, rise, z = figures["wrong_way"], figures["cross_entropy"].value, figures["slope_z"]
         return (
             f"{doubt}Adding {self.direction.concept or 'the direction'} at {site} moves the log-odds of {self.answers} "
-            f"by {size} logits a residual norm: {z.value:.1f} standard deviations from {z.n} random directions; "
-            f"{round(wrong.value * wrong.n)} of {wrong.n} prompts move the wrong way; cross-entropy {rise:+.3f} at "
-            f"{self.coefficient:g}."
+            f"by {z.interval(1)} standard deviations from {z.n} random directions; {round(wrong.value * wrong.n)} of "
+            f"{wrong.n} prompts move the wrong way; cross-entropy {rise:+.3f}."
         )
 
     def __str__(self) -> str:
