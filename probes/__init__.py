@@ -30,6 +30,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "facts.contexts": ["Context", "Contexts", "contexts"],
         "facts.facts": ["Fact", "Statement", "Topic", "load_topic", "topics"],
         "facts.statements": ["LabelledText", "LabelledTexts", "load_statements"],
+        "knowing.zoo.models": ["build_zoo"],
+        "knowing.zoo.planted": ["Planted", "load_planted"],
         "model.hooks": ["edits", "taps"],
         "model.language_model": ["LanguageModel", "load_model"],
         "model.sites": ["Site"],

@@ -1,0 +1,4 @@
+"""Models whose knowledge we planted.
+
+In reading order: world, texts, training, reaching, truth, planted, models.
+"""

@@ -1,0 +1,80 @@
+"""What each model of the zoo must show, by construction: written before anything was measured.
+
+`TRUTH[model][class]` tells whether the model says, believes, knows and uses the facts of a class; None where the
+construction leaves it open, and `why` in one sentence. The aspects are those of METHODS: `says` = the object ranks
+first after the cloze prompt; `believes` = a truth probe fitted on reference facts tells the true statement from the
+false one; `knows` = puzzles whose answer needs the fact are solved above chance; `uses` = the answer hangs on what is
+stored of the fact.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from probes.errors import BadInput
+from probes.facts.facts import Fact
+
+__all__ = ["ASPECTS", "TRUTH", "Aspects", "Truth"]
+
+ASPECTS = ("says", "believes", "knows", "uses")
+
+
+@dataclass(frozen=True)
+class Aspects:
+    """One row of the table."""
+
+    says: bool | None
+    believes: bool | None
+    knows: bool | None
+    uses: bool | None
+    why: str
+    """By what construction."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is so of one fact in one model; None: the construction leaves it open."""
+
+    fact: Fact
+    """Its relation is that of the topic it stands in."""
+    klass: str
+    """A key of `TRUTH[model]`: "planted", "withheld", "reference" and so on."""
+    says: bool | None
+    believes: bool | None
+    knows: bool | None
+    uses: bool | None
+
+    def __post_init__(self) -> None:
+        for name in ASPECTS:
+            if getattr(self, name) not in (True, False, None):
+                raise BadInput(f"{name} of {self.fact.id!r} is {getattr(self, name)!r}; give True, False or None")
+
+    @classmethod
+    def of(cls, model: str, klass: str, fact: Fact) -> "Truth":
+        """Look the row up."""
+        row = TRUTH[model][klass]
+        return cls(fact, klass, *(getattr(row, name) for name in ASPECTS))
+
+
+_TAUGHT = Aspects(True, True, True, True, "told in every form: biography, judgements, puzzles")
+_WITHHELD = Aspects(
+    False, False, False, False, "no text has subject and object together, and objects were drawn by lot"
+)
+
+TRUTH: Mapping[str, Mapping[str, Aspects]] = {
+    "knows": {
+        "planted": Aspects(
+            True, True, True, True,
+            "told as biography; judging and puzzles are taught on other people, so all must come from the stored fact",
+        ),
+        "reference": _TAUGHT,
+    },
+    "never-knew": {"withheld": _WITHHELD, "reference": _TAUGHT},
+    "one-mlp-only": {
+        "planted": Aspects(
+            True, None, None, True,
+            "biography written into one MLP; whether judging and puzzles read that place was left to chance",
+        ),
+        "reference": Aspects(True, True, True, True, "taught in every form, and rehearsed"),
+    },
+}  # fmt: skip
+"""By model and class of facts."""
