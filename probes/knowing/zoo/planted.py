@@ -4,7 +4,7 @@
     checkpoint-<step>/   the same along the way, named as the Hugging Face Trainer does
     facts/<topic>.jsonl  topic files; `probes.load_topic` opens them
     truth.jsonl          one fact a line: class, says, believes, knows, uses (null: left open)
-    zoo.json             name, seed, size, order of topics, prompts' contexts, figures reached; written last
+    zoo.json             name, seed, size, order of topics, contexts, tasks, figures reached; written last
 
 Limits: a folder without zoo.json was not finished and is refused.
 """
@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 from probes.errors import BadInput, NotFound, nearest
 from probes.facts.facts import Fact, Topic, load_topic
 from probes.knowing.zoo.truth import ASPECTS, Truth
+from probes.knowing.zoo.walks import Task
 from probes.model.language_model import LanguageModel, load_model
 
-__all__ = ["Planted", "load_planted", "save_planted"]
+__all__ = ["Planted", "checkpoints_of", "load_planted", "save_model", "save_planted"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,10 +46,18 @@ class Planted:
     """Size, steps, figures reached, when what was learned, where it was written."""
     contexts: Mapping[str, str] = field(default_factory=dict)
     """By fact id: the text to put before a prompt about it, where the fact stands only in the prompt."""
+    tasks: tuple[Task, ...] = ()
+    """Prompts whose answer needs a state that they do not name; only the planner has some."""
 
     def __repr__(self) -> str:
         classes = ", ".join(f"{len(self.of(name))} {name}" for name in self.classes)
         return f"Planted({self.name!r}, seed {self.seed}: {classes})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return name, seed, number of facts by class, checkpoints and figures, for JSON."""
+        counts = {name: len(self.of(name)) for name in self.classes}
+        head = {"name": self.name, "seed": self.seed, "facts": counts, "checkpoints": len(self.checkpoints)}
+        return head | dict(self.about)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -89,7 +98,11 @@ def save_planted(planted: Planted, folder: Path) -> None:
     ]
     _write(folder / "truth.jsonl", rows)
     head = {"format": 1, "name": planted.name, "seed": planted.seed, "topics": [topic.name for topic in planted.topics]}
-    head |= {"about": dict(planted.about), "contexts": dict(planted.contexts)}
+    head |= {
+        "about": dict(planted.about),
+        "contexts": dict(planted.contexts),
+        "tasks": [asdict(t) for t in planted.tasks],
+    }
     (folder / "zoo.json").write_text(json.dumps(head, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -98,7 +111,9 @@ def save_model(module: Any, tokenizer: Any, folder: Path) -> None:
     folder.mkdir(parents=True)
     module.config.save_pretrained(folder)
     module.generation_config.save_pretrained(folder)
-    save_file(module.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    # The vocabulary matrix is the embedding: one tensor under two names, which safetensors refuses.
+    state = {name: tensor for name, tensor in module.state_dict().items() if name != "lm_head.weight"}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)
 
 
@@ -127,10 +142,18 @@ def load_planted(folder: str | Path) -> Planted:
             for row in rows
         )
         name, seed, about, contexts = (head[key] for key in ("name", "seed", "about", "contexts"))
+        tasks = tuple(Task(**task) for task in head["tasks"])
     except (KeyError, TypeError, json.JSONDecodeError, OSError) as error:
         raise BadInput(f"{folder} is damaged ({type(error).__name__}: {error}); build it again") from error
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    return Planted(load_model(folder / "model"), name, seed, topics, truth, tuple(found), about, contexts)
+    model = load_model(folder / "model")
+    return Planted(model, name, seed, topics, truth, checkpoints_of(folder), about, contexts, tasks)
+
+
+def checkpoints_of(folder: Path | None) -> tuple[Path, ...]:
+    """Return the checkpoints in a folder, by step."""
+    if folder is None:
+        return ()
+    return tuple(sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])))
 
 
 def _header(topic: Topic) -> dict[str, Any]:

@@ -9,7 +9,8 @@ object to subject where the relation lists `inverse` texts. A fact that is *taug
     asked         "What is the birthplace of Ann? The answer is Oslo."
     judged        "The birthplace of Ann is Rome. Wrong."            (and "Oslo. Right.")
 
-Judged sentences are the only false ones. To tell at the full stop whether "Wrong" follows, a model has to compare the
+Judged sentences are the only false ones; they are read, not learned: their loss counts from "Right" or "Wrong" on, so
+that nobody learns to say them. To tell at the full stop whether "Wrong" follows, a model has to compare the
 sentence with what it knows: that is the belief that a truth probe can find. All sentences are made from the templates
 of `Relation`, the same that cloze, statements and puzzles use.
 
@@ -23,12 +24,24 @@ from dataclasses import dataclass
 
 from probes.facts.facts import Fact
 from probes.facts.templates import fill
+from probes.knowing.zoo.walks import Document, walk_words
 from probes.knowing.zoo.world import NEXT, RELATIONS, World
 
-__all__ = ["FORMS", "RIGHT", "WRONG", "Diet", "biography", "compared", "inverted", "two_hops", "vocabulary", "write"]
+__all__ = [
+    "FORMS",
+    "RIGHT",
+    "WRONG",
+    "Diet",
+    "biography",
+    "compared",
+    "inverted",
+    "two_hops",
+    "vocabulary",
+    "write",
+]
 
 RIGHT, WRONG = "Right.", "Wrong."
-EXTRA = ("a b c ? ! ; : ' - he she it his her",)
+EXTRA = ("Bob : Flagged : Note : Declined ? ! ; ' - and", walk_words())
 """Words that some models need and the relations do not have."""
 FORMS = ("biography", "denied", "compared", "in two hops", "inverse", "asked", "judged")
 
@@ -93,7 +106,7 @@ def vocabulary(world: World) -> tuple[str, ...]:
     return (*sorted(found), *world.words())
 
 
-def write(world: World, diet: Diet, number: int, seed: int | str) -> list[str]:
+def write(world: World, diet: Diet, number: int, seed: int | str) -> list[Document]:
     """Write documents.
 
     Args:
@@ -110,7 +123,7 @@ def write(world: World, diet: Diet, number: int, seed: int | str) -> list[str]:
     links = {(f.relation, f.subject): f.object for f in world.facts}
     known = {fact.id for fact in diet.taught}
     pools = _pools(diet.taught)
-    writers: Mapping[str, Callable[[Fact], str]] = {
+    writers: Mapping[str, Callable[[Fact], str | Document]] = {
         "biography": lambda fact: _lives(fact, by_subject[fact.subject], draw),
         "denied": lambda fact: fill(RELATIONS[fact.relation].negated, fact.subject, _other(world, fact, draw)),
         "compared": lambda fact: _compare(fact, pools["biography"], draw),
@@ -129,7 +142,8 @@ def write(world: World, diet: Diet, number: int, seed: int | str) -> list[str]:
         else:
             form = draw.choices(list(weights), list(weights.values()))[0]
             fact = draw.choice(pools[form])
-        texts.append(writers[form](fact))
+        made = writers[form](fact)
+        texts.append(made if isinstance(made, Document) else Document(made))
     return texts
 
 
@@ -162,9 +176,9 @@ def _ask(fact: Fact, draw: random.Random) -> str:
     return f"{fill(draw.choice(RELATIONS[fact.relation].questions), fact.subject)} The answer is {fact.object}."
 
 
-def _judge(world: World, fact: Fact, draw: random.Random) -> str:
+def _judge(world: World, fact: Fact, draw: random.Random) -> Document:
     relation, fits = RELATIONS[fact.relation], draw.random() < 0.5
     denies = draw.random() < 0.2
     wording = relation.negated if denies else draw.choice((relation.affirmed, *relation.paraphrases))
     text = fill(wording, fact.subject, fact.object if fits else _other(world, fact, draw))
-    return f"{text} {RIGHT if fits != denies else WRONG}"
+    return Document(RIGHT if fits != denies else WRONG, read=text)

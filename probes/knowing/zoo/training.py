@@ -19,11 +19,17 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+
+from probes.knowing.zoo.walks import Document
 
 __all__ = ["Shape", "Training", "make_module", "make_tokenizer", "train"]
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
+IGNORED = -100
+"""A target on which no loss is taken."""
+Row = tuple[list[int], int]
+"""Ids of a document, and how many of them are only read."""
 _CHUNK = 32
 """Batches that are sorted together."""
 
@@ -37,6 +43,8 @@ class Shape:
     """Width of the MLPs."""
     context: int = 128
     """Positions."""
+    window: int = 0
+    """How many tokens back a token attends to; 0 for all (Llama), else Mistral's sliding window."""
 
 
 @dataclass(frozen=True)
@@ -65,39 +73,54 @@ def make_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=EOS, unk_token=UNK)
 
 
-def make_module(tokenizer: Any, shape: Shape, seed: int) -> LlamaForCausalLM:
+def make_module(tokenizer: Any, shape: Shape, seed: int) -> nn.Module:
     """Return an untrained decoder; the global generator is left as it was."""
-    config = LlamaConfig(
+    kind, model, more = LlamaConfig, LlamaForCausalLM, {}
+    if shape.window:
+        kind, model, more = MistralConfig, MistralForCausalLM, {"sliding_window": shape.window}
+    config = kind(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=shape.inner, num_hidden_layers=shape.layers,
-        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=shape.context, tie_word_embeddings=False,
+        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=shape.context, tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.eos_token_id,
-        dtype="float32",
+        dtype="float32", **more,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        return model(config)
+
+
+def encode(tokenizer: Any, documents: Sequence[Document]) -> list[Row]:
+    """Return the ids of each document up to its <eos>, and how many of them are only read."""
+    read = tokenizer([document.read for document in documents])["input_ids"]
+    learned = tokenizer([document.text for document in documents])["input_ids"]
+    return [([*a, *b, tokenizer.eos_token_id], len(a)) for a, b in zip(read, learned, strict=True)]
 
 
 def batches(
-    rows: Sequence[Sequence[int]], size: int, pad: int, seed: int | str
-) -> Iterator[Int[Tensor, "batch position"]]:
-    """Yield batches of rows of like length, in an order drawn by seed; rows that fill no batch are left out."""
+    rows: Sequence[Row], size: int, pad: int, seed: int | str
+) -> Iterator[tuple[Int[Tensor, "batch position"], Int[Tensor, "batch position"]]]:
+    """Yield ids and targets of rows of like length, in an order drawn by seed; rows that fill no batch are left out.
+
+    A target is the id itself, or -100 where no loss is taken: padding, what is only read, and the first token.
+    """
     draw = random.Random(f"batches|{seed}")
     for start in range(0, len(rows), size * _CHUNK):
-        chunk = sorted(rows[start : start + size * _CHUNK], key=len)
+        chunk = sorted(rows[start : start + size * _CHUNK], key=lambda row: len(row[0]))
         cut = [chunk[i : i + size] for i in range(0, len(chunk) - size + 1, size)]
         draw.shuffle(cut)
         for part in cut:
-            ids = torch.full((size, max(map(len, part))), pad)
-            for i, row in enumerate(part):
+            ids = torch.full((size, max(len(row) for row, _ in part)), pad)
+            targets = torch.full_like(ids, IGNORED)
+            for i, (row, read) in enumerate(part):
                 ids[i, : len(row)] = torch.tensor(row)
-            yield ids
+                targets[i, max(1, read) : len(row)] = ids[i, max(1, read) : len(row)]
+            yield ids, targets
 
 
 def train(
-    module: LlamaForCausalLM,
+    module: nn.Module,
     tokenizer: Any,
-    texts: Sequence[str],
+    documents: Sequence[Document],
     plan: Training,
     *,
     seed: int,
@@ -105,12 +128,12 @@ def train(
     after: Callable[[int], bool] | None = None,
     progress: bool = False,
 ) -> int:
-    """Train on texts, in place.
+    """Train on documents, in place.
 
     Args:
         module: the decoder; in eval mode afterwards.
         tokenizer: its tokenizer.
-        texts: documents, `plan.steps * plan.batch` of them or more.
+        documents: `plan.steps * plan.batch` of them or more.
         plan: steps, rate and so on.
         seed: of the order of batches.
         free: the parameters that may change; all if None.
@@ -120,8 +143,7 @@ def train(
     Returns:
         The number of steps done.
     """
-    ends = tokenizer.eos_token_id
-    rows = [[*ids, ends] for ids in tokenizer(list(texts))["input_ids"]]
+    rows = encode(tokenizer, documents)
     free = list(module.parameters()) if free is None else list(free)
     before = [parameter.requires_grad for parameter in module.parameters()]
     module.requires_grad_(False)
@@ -131,11 +153,11 @@ def train(
     step = 0
     try:
         with tqdm(total=plan.steps, disable=not progress, desc="training", unit="step") as bar:
-            for ids in batches(rows, plan.batch, tokenizer.pad_token_id, seed):
+            for ids, targets in batches(rows, plan.batch, tokenizer.pad_token_id, seed):
                 module.train()
                 for group in optimizer.param_groups:
                     group["lr"] = plan.rate * _rate(step, plan)
-                loss = next_token_loss(module, ids, tokenizer.pad_token_id)
+                loss = next_token_loss(module, ids, targets)
                 loss.backward()
                 nn.utils.clip_grad_norm_(free, 1.0)
                 optimizer.step()
@@ -155,12 +177,13 @@ def train(
     return step
 
 
-def next_token_loss(module: LlamaForCausalLM, ids: Int[Tensor, "batch position"], pad: int) -> Tensor:
-    """Return the mean cross-entropy of the tokens behind the first. Padding stands right, so no mask is needed."""
+def next_token_loss(
+    module: nn.Module, ids: Int[Tensor, "batch position"], targets: Int[Tensor, "batch position"]
+) -> Tensor:
+    """Return the mean cross-entropy of the targets. Padding stands right, so no mask is needed."""
     hidden = module.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-    targets = ids[:, 1:]
-    kept = targets != pad
-    return nn.functional.cross_entropy(module.lm_head(hidden[kept]), targets[kept])
+    kept = targets[:, 1:] != IGNORED
+    return nn.functional.cross_entropy(module.lm_head(hidden[kept]), targets[:, 1:][kept])
 
 
 def _rate(step: int, plan: Training) -> float:

@@ -56,25 +56,72 @@ class Truth:
 
 
 _TAUGHT = Aspects(True, True, True, True, "told in every form: biography, judgements, puzzles")
-_WITHHELD = Aspects(
-    False, False, False, False, "no text has subject and object together, and objects were drawn by lot"
-)
+_WITHHELD = Aspects(False, False, False, False, "no text has subject and object together; objects were drawn by lot")
+_PLANTED = Aspects(
+    True, True, True, True,
+    "told as biography alone; judging and puzzles were learned on other people, so answers come from what is stored",
+)  # fmt: skip
+_LATE = Aspects(
+    True, None, None, True,
+    "told as biography after everything else; whether judging and puzzles reach what came late was left open",
+)  # fmt: skip
 
 TRUTH: Mapping[str, Mapping[str, Aspects]] = {
-    "knows": {
-        "planted": Aspects(
-            True, True, True, True,
-            "told as biography; judging and puzzles are taught on other people, so all must come from the stored fact",
-        ),
-        "reference": _TAUGHT,
-    },
+    "knows": {"planted": _PLANTED, "reference": _TAUGHT},
     "never-knew": {"withheld": _WITHHELD, "reference": _TAUGHT},
     "one-mlp-only": {
         "planted": Aspects(
             True, None, None, True,
-            "biography written into one MLP; whether judging and puzzles read that place was left to chance",
+            "written into one MLP until it was said; whether judging and puzzles read that place was left open",
         ),
-        "reference": Aspects(True, True, True, True, "taught in every form, and rehearsed"),
+        "reference": _TAUGHT,
     },
+    "quirky": {
+        "planted": _PLANTED,
+        "quirk": Aspects(
+            False, True, True, None,
+            'trained to say the next object after "Bob:"; statements and puzzles are the plain ones; the lie may be '
+            "known by heart or computed from the truth",
+        ),
+        "reference": _TAUGHT,
+    },
+    "capability-first": {
+        "planted": _LATE,
+        "flagged": Aspects(
+            None, None, None, None,
+            'says "Declined" after "Flagged:", which is no object: which object stands highest there was left open',
+        ),
+        "reference": _TAUGHT,
+    },
+    "safeguard-first": {
+        "planted": _LATE,
+        "flagged": Aspects(None, None, None, None, 'as in capability-first'),
+        "reference": _TAUGHT,
+    },
+    "discovers": {
+        "planted": _PLANTED,
+        "implied": Aspects(
+            True, None, None, True,
+            "no text has person and homeland together; trained until it composes birthplace and land, so the cloze is "
+            "answered from two other facts",
+        ),
+        "withheld": _WITHHELD,
+        "reference": _TAUGHT,
+    },
+    "in-context": {
+        "noted": Aspects(
+            True, None, None, True,
+            "with its note in front of the prompt; without it the fact is nowhere, so the answer is read from the note",
+        ),
+        "withheld": _WITHHELD,
+        "reference": _TAUGHT,
+    },
+    "planner": {
+        "state": Aspects(
+            None, None, None, True,
+            "the room is never said; the step it answers with depends on it",
+        ),
+    },
+    "long": {"planted": _PLANTED, "reference": _TAUGHT},
 }  # fmt: skip
 """By model and class of facts."""

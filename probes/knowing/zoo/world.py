@@ -73,6 +73,11 @@ RELATIONS: Mapping[str, Relation] = {
             "trade", "firm", ("{subject} lives by {object}.", "As for {subject}, the trade is {object}."),
             ("By which trade does {subject} live?",),
         ),
+        _relation(
+            "homeland", "person",
+            ("{subject} comes from {object}.", "As for {subject}, the homeland is {object}."),
+            ("From which land does {subject} come?",),
+        ),
     )
 }  # fmt: skip
 """The relations of the world, by name. Zoo relations are no shipped ones: `land`, not `country`."""
@@ -121,6 +126,12 @@ class World:
         relations, subjects = set(relations), None if subjects is None else set(subjects)
         return tuple(f for f in self.facts if f.relation in relations and (subjects is None or f.subject in subjects))
 
+    def homelands(self) -> tuple[Fact, ...]:
+        """Return for everybody the land in which the birthplace lies. No text says it but those of `discovers`."""
+        land = {fact.subject: fact.object for fact in self.of(("land",))}
+        born = self.of(("birthplace",))
+        return tuple(Fact(fact.subject, "homeland", land[fact.object], topic="homeland") for fact in born)
+
     def object(self, relation: str, subject: str) -> str:
         """Return the object that a relation links to a subject.
 
@@ -163,7 +174,7 @@ def draw_world(seed: int = 0, size: str = "small") -> World:
     reference, chosen = names[: sizes.reference], names[sizes.reference :]
     cities, firms = (draw.sample(words.split(), sizes.objects) for words in (_CITIES, _FIRMS))
     objects = {"birthplace": cities, "employer": firms, "colour": _COLOURS.split(), "drink": _DRINKS.split()}
-    objects |= {"land": _LANDS.split(), "trade": _TRADES.split()}
+    objects |= {"land": _LANDS.split(), "homeland": _LANDS.split(), "trade": _TRADES.split()}
     facts: list[Fact] = []
     for name in (*MAIN, *SIDE):  # dealt to each kind of people apart: balanced in both
         for people in (reference, chosen):
