@@ -1,4 +1,4 @@
-"""Commands of the floor: fetch, facts, show, probe, doctor, zoo. This file parses and prints; the work is in the library.
+"""Commands of the floor: fetch, facts, show, probe, doctor, zoo. They parse and print; the work is in the library.
 
 Heavy modules are imported inside the commands, so that `belief --help` answers at once.
 """

@@ -5,6 +5,9 @@ construction leaves it open, and `why` in one sentence. The aspects are those of
 first after the cloze prompt; `believes` = a truth probe fitted on reference facts tells the true statement from the
 false one; `knows` = puzzles whose answer needs the fact are solved above chance; `uses` = the answer hangs on what is
 stored of the fact.
+
+`believes` holds for models that have learned to judge (workshop.py): in one that has not, nothing makes truth a thing
+to be read at a full stop, so a True there becomes None.
 """
 
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ from torch import nn
 from probes.errors import CouldNotRun
 from probes.facts.facts import Fact, Topic
 from probes.knowing.zoo.planted import save_model
-from probes.knowing.zoo.reaching import Prompts, comes_first, missed
+from probes.knowing.zoo.reaching import Prompts, comes_first, figures, missed
 from probes.knowing.zoo.texts import Diet, Document, write
 from probes.knowing.zoo.training import Shape, Training, train
 from probes.knowing.zoo.truth import Truth
@@ -37,6 +37,8 @@ LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in 
 REHEARSAL = Training(steps=200, batch=32, rate=1e-3, warm=10)
 """A round more, where something is missing."""
 ROUNDS = 5
+JUDGES = 0.95
+"""Share of judgements on reference people from which on judging counts as learned."""
 BIOGRAPHIES = 0.25
 """Share of the main training that is biographies only."""
 Extra = Callable[[random.Random], Document]
@@ -167,7 +169,16 @@ class Workshop:
         return f"{self.seed}|{self.steps}"
 
     def classes(self, **classes: Iterable[Fact]) -> tuple[Truth, ...]:
-        """Look up the truth of classes of facts; an underscore in a name stands for a space."""
-        return tuple(
-            Truth.of(self.name, klass.replace("_", " "), fact) for klass, facts in classes.items() for fact in facts
-        )
+        """Look up the truth of classes of facts; note what was reached.
+
+        Where judging was not learned on reference people, nothing is said of believing: there is no belief to find.
+        """
+        reached = self.about.setdefault("reached", {})
+        held = {klass: tuple(facts) for klass, facts in classes.items()}
+        for klass, facts in held.items():
+            mine = [fact for fact in facts if fact.relation in MAIN]
+            if mine:
+                reached[klass] = figures(self.module, self.tokenizer, self.world, mine)
+        judges = reached.get("reference", {}).get("judged", 0.0) >= JUDGES
+        rows = (Truth.of(self.name, klass, fact) for klass, facts in held.items() for fact in facts)
+        return tuple(row if judges or not row.believes else replace(row, believes=None) for row in rows)
