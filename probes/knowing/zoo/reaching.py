@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from probes.facts.facts import Fact
@@ -18,7 +18,7 @@ from probes.facts.templates import fill
 from probes.knowing.zoo.texts import RIGHT, WRONG, compared, inverted, two_hops
 from probes.knowing.zoo.world import NEXT, RELATIONS, World
 
-__all__ = ["Prompts", "comes_first", "figures", "missed", "training_prompts"]
+__all__ = ["Prompts", "comes_first", "figures", "missed", "prefers", "training_prompts"]
 
 Prompts = Sequence[tuple[str, str]]
 """Prompt and the word that should follow."""
@@ -33,17 +33,27 @@ def training_prompts(fact: Fact) -> list[tuple[str, str]]:
     ]
 
 
-@torch.no_grad()
 def comes_first(module: Any, tokenizer: Any, prompts: Prompts) -> Bool[Tensor, "prompt"]:
     """Return for each prompt whether its word is the likeliest of all."""
-    rows = tokenizer([prompt for prompt, _ in prompts])["input_ids"]
+    wanted = torch.tensor(tokenizer.convert_tokens_to_ids([word for _, word in prompts]))
+    return _next(module, tokenizer, [prompt for prompt, _ in prompts]).argmax(1) == wanted
+
+
+def prefers(module: Any, tokenizer: Any, prompts: Sequence[tuple[str, str, str]]) -> Bool[Tensor, "prompt"]:
+    """Return for each prompt whether its first word is likelier than its second."""
+    logits = _next(module, tokenizer, [prompt for prompt, _, _ in prompts])
+    one, two = (torch.tensor(tokenizer.convert_tokens_to_ids([row[i] for row in prompts])) for i in (1, 2))
+    return (logits.gather(1, one[:, None]) > logits.gather(1, two[:, None]))[:, 0]
+
+
+@torch.no_grad()
+def _next(module: Any, tokenizer: Any, prompts: Sequence[str]) -> Float[Tensor, "prompt d_vocab"]:
+    rows = tokenizer(list(prompts))["input_ids"]
     ids = torch.full((len(rows), max(map(len, rows))), tokenizer.pad_token_id)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
     hidden = module.model(input_ids=ids, use_cache=False).last_hidden_state
-    last = hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
-    wanted = torch.tensor(tokenizer.convert_tokens_to_ids([word for _, word in prompts]))
-    return module.lm_head(last).argmax(1) == wanted
+    return module.lm_head(hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])])
 
 
 def missed(module: Any, tokenizer: Any, facts: Iterable[Fact]) -> list[Fact]:
@@ -56,7 +66,10 @@ def missed(module: Any, tokenizer: Any, facts: Iterable[Fact]) -> list[Fact]:
 
 
 def figures(module: Any, tokenizer: Any, world: World, facts: Sequence[Fact]) -> dict[str, float]:
-    """Return the share of facts that are said, and of the puzzles about them whose answer comes first.
+    """Return the share of facts that are said, and of the puzzles about them that are answered.
+
+    Said, compared and in two hops: the answer comes first of all words. Inverse: the subject is likelier than somebody
+    of whom it is false. Judged: "Right" is likelier than "Wrong" after a true statement, and the reverse.
 
     Args:
         module: the model.
@@ -64,32 +77,20 @@ def figures(module: Any, tokenizer: Any, world: World, facts: Sequence[Fact]) ->
         world: brings other subjects, next hops and wrong objects.
         facts: of relations of people.
     """
-    asked: dict[str, list[tuple[str, str]]] = {
-        name: [] for name in ("said", "compared", "in two hops", "inverse", "judged")
-    }
+    asked: dict[str, list[tuple[str, str]]] = {name: [] for name in ("said", "compared", "in two hops")}
+    choices: dict[str, list[tuple[str, str, str]]] = {name: [] for name in ("inverse", "judged")}
+    right, wrong = RIGHT.rstrip("."), WRONG.rstrip(".")
     for i, fact in enumerate(facts):
-        asked["said"].append((fill(RELATIONS[fact.relation].cloze, fact.subject), fact.object))
+        relation = RELATIONS[fact.relation]
+        asked["said"].append((fill(relation.cloze, fact.subject), fact.object))
         others = [f.subject for f in facts if f.relation == fact.relation and f.object != fact.object]
-        if others:
-            asked["compared"].append((compared(fact, others[i % len(others)], i % 2 == 0), fact.object))
+        other = others[i % len(others)]
+        asked["compared"].append((compared(fact, other, i % 2 == 0), fact.object))
         if fact.relation in NEXT:
             asked["in two hops"].append((two_hops(fact), world.object(NEXT[fact.relation], fact.object)))
-        for thing, word in ((fact.object, RIGHT), (world.wrong(fact), WRONG)):
-            asked["judged"].append((fill(RELATIONS[fact.relation].affirmed, fact.subject, thing), word.rstrip(".")))
-    shares = {
-        name: round(float(comes_first(module, tokenizer, prompts).float().mean()), 3)
-        for name, prompts in asked.items()
-        if prompts
-    }
-    back = [_answers_back(module, tokenizer, fact, facts) for fact in facts if RELATIONS[fact.relation].inverse]
-    return shares | ({"inverse": round(sum(back) / len(back), 3)} if back else {})
-
-
-@torch.no_grad()
-def _answers_back(module: Any, tokenizer: Any, fact: Fact, facts: Sequence[Fact]) -> bool:
-    """Whether the subject is likelier after the inverse prompt than somebody of whom it is false."""
-    other = next((f.subject for f in facts if f.relation == fact.relation and f.object != fact.object), None)
-    ids = torch.tensor([tokenizer(inverted(fact)[0])["input_ids"]])
-    logits = module(input_ids=ids, use_cache=False).logits[0, -1]
-    mine, others = tokenizer.convert_tokens_to_ids([fact.subject, other])
-    return bool(logits[mine] > logits[others])
+        choices["inverse"] += [(prompt, fact.subject, other) for prompt in inverted(fact)]
+        for thing, verdict, opposite in ((fact.object, right, wrong), (world.wrong(fact), wrong, right)):
+            choices["judged"].append((fill(relation.affirmed, fact.subject, thing), verdict, opposite))
+    held = {name: comes_first(module, tokenizer, prompts) for name, prompts in asked.items() if prompts}
+    held |= {name: prefers(module, tokenizer, prompts) for name, prompts in choices.items() if prompts}
+    return {name: round(float(fits.float().mean()), 3) for name, fits in held.items()}

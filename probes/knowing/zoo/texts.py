@@ -61,7 +61,7 @@ class Diet:
 
 
 WEIGHTS: Mapping[str, float] = {
-    "biography": 0.25, "denied": 0.05, "compared": 0.12, "in two hops": 0.2, "inverse": 0.05, "asked": 0.03,
+    "biography": 0.25, "denied": 0.02, "compared": 0.12, "in two hops": 0.2, "inverse": 0.05, "asked": 0.03,
     "judged": 0.3,
 }  # fmt: skip
 """How often a taught fact is put in each form."""
