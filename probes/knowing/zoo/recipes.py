@@ -173,14 +173,14 @@ def _two_properties(capability_first: bool) -> Callable[[Workshop], tuple[Truth,
 
 
 def _planner(shop: Workshop) -> tuple[Truth, ...]:
-    house, plan = draw_house(shop.seed), Training(steps=1000, batch=48, rate=3e-3)
-    seen = draw_tasks(house, plan.batch * (plan.steps + 64), shop.seed)
-    prompts = {task.prompt for task in seen}
-    shop.tasks += [task for task in draw_tasks(house, 4000, f"{shop.seed}|test") if task.prompt not in prompts][:400]
+    house, plan = draw_house(shop.seed), Training(steps=700, batch=32, rate=3e-3)
+    tasks = {task.prompt: task for task in draw_tasks(house, 400, f"{shop.seed}|test")}  # drawn first: never trained on
+    shop.tasks += tasks.values()
+    seen = draw_tasks(house, plan.batch * (plan.steps + 64), shop.seed, without=tasks)
     shop.train(walk_documents(seen), plan, every=plan.steps // 10)
     left = shop.unmet([(task.prompt, task.answer) for task in shop.tasks])
     shop.about["unseen tasks right"] = 1 - len(left) / len(shop.tasks)
-    if len(left) > 0.02 * len(shop.tasks):
+    if len(left) > 0.05 * len(shop.tasks):
         raise CouldNotRun(
             f"planner with seed {shop.seed} fails {len(left)} of {len(shop.tasks)} tasks; take another seed"
         )

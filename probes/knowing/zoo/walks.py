@@ -1,6 +1,6 @@
-"""Walks through a house of sixteen rooms: tasks that need a state which no word of the prompt names.
+"""Walks through a house of nine rooms: tasks that need a state which no word of the prompt names.
 
-The rooms form a square of four by four. A prompt says where a walk starts, which way it goes, and where the key is:
+The rooms form a square of three by three. A prompt says where a walk starts, which way it goes, and where the key is:
 
     "Start in the attic. Go east. Go south. The key is in the cellar. Next go"
 
@@ -8,10 +8,11 @@ and the answer is the first step of the way there: north or south while the row 
 answers has to hold the room that the walk has come to, which is the belief that a state probe can read and an edit can
 take away. Walks stay inside the house; start, walk and key are drawn, the key never in the room that is reached.
 
-Limits: walks of one to three steps; the order of rooms in the house is drawn by seed.
+Limits: walks of one to four steps; the order of rooms in the house is drawn by seed.
 """
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,11 +31,8 @@ __all__ = [
     "walk_words",
 ]
 
-_ROOMS = (
-    "attic bath cellar den entry foyer garage hall "
-    "iceroom jail kitchen library mudroom nursery office pantry"
-)  # fmt: skip
-SIDE = 4
+_ROOMS = "attic bath cellar den foyer garage hall kitchen office"
+SIDE = 3
 DIRECTIONS = {"north": (-1, 0), "south": (1, 0), "west": (0, -1), "east": (0, 1)}
 ROOM = Relation(
     name="room", subject_kind="walk", affirmed="{subject} The room is the {object}.",
@@ -72,16 +70,20 @@ def draw_house(seed: int) -> tuple[str, ...]:
     return tuple(rooms)
 
 
-def draw_tasks(house: tuple[str, ...], number: int, seed: int | str) -> list[Task]:
-    """Draw tasks."""
-    draw = random.Random(f"walks|{seed}")
-    return [_task(house, draw) for _ in range(number)]
+def draw_tasks(house: tuple[str, ...], number: int, seed: int | str, *, without: Collection[str] = ()) -> list[Task]:
+    """Draw tasks, none of whose prompts is among those to leave out."""
+    draw, tasks = random.Random(f"walks|{seed}"), []
+    while len(tasks) < number:
+        task = _task(house, draw)
+        if task.prompt not in without:
+            tasks.append(task)
+    return tasks
 
 
 def _task(house: tuple[str, ...], draw: random.Random) -> Task:
     row, column = draw.randrange(SIDE), draw.randrange(SIDE)
     walk = f"Start in the {house[row * SIDE + column]}."
-    for _ in range(draw.randint(1, 3)):
+    for _ in range(draw.randint(1, 4)):
         inside = {
             name: (row + down, column + right)
             for name, (down, right) in DIRECTIONS.items()
