@@ -64,10 +64,11 @@ def build_zoo(
     tokenizer = make_tokenizer(vocabulary(world))
     shape = PLANS[size][0] if name != "long" else LONG[size]
     shop = Workshop(name, seed, world, make_module(tokenizer, shape, seed), tokenizer, folder, progress)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     truth = RECIPES[name](shop)
     about = {
         "size": size, "steps": shop.steps, "seconds": round(time.perf_counter() - start, 1),
+        "processor seconds": round(time.process_time() - used, 1),
         "threads": torch.get_num_threads(), **shop.about,
     }  # fmt: skip
     told = () if name == "planner" else (world.topic(relation) for relation in RELATIONS if world.of((relation,)))

@@ -173,12 +173,19 @@ def _two_properties(capability_first: bool) -> Callable[[Workshop], tuple[Truth,
 
 
 def _planner(shop: Workshop) -> tuple[Truth, ...]:
-    house, plan = draw_house(shop.seed), Training(steps=700, batch=32, rate=3e-3)
+    house, plan = draw_house(shop.seed), Training(steps=1000, batch=32, rate=3e-3)
     tasks = {task.prompt: task for task in draw_tasks(house, 400, f"{shop.seed}|test")}  # drawn first: never trained on
     shop.tasks += tasks.values()
     seen = draw_tasks(house, plan.batch * (plan.steps + 64), shop.seed, without=tasks)
     shop.train(walk_documents(seen), plan, every=plan.steps // 10)
-    left = shop.unmet([(task.prompt, task.answer) for task in shop.tasks])
+    goals = [(task.prompt, task.answer) for task in shop.tasks]
+    left = shop.unmet(goals)
+    for _ in range(3):
+        if len(left) <= 0.02 * len(goals):
+            break
+        more = draw_tasks(house, plan.batch * 364, f"{shop.seed}|{shop.steps}", without=tasks)
+        shop.train(walk_documents(more), Training(steps=300, batch=32, rate=1e-3, warm=10))
+        left = shop.unmet(goals)
     shop.about["unseen tasks right"] = 1 - len(left) / len(shop.tasks)
     if len(left) > 0.05 * len(shop.tasks):
         raise CouldNotRun(

@@ -97,19 +97,20 @@ def encode(tokenizer: Any, documents: Sequence[Document]) -> list[Row]:
 
 
 def batches(
-    rows: Sequence[Row], size: int, pad: int, seed: int | str
+    tokenizer: Any, documents: Sequence[Document], size: int, seed: int | str
 ) -> Iterator[tuple[Int[Tensor, "batch position"], Int[Tensor, "batch position"]]]:
-    """Yield ids and targets of rows of like length, in an order drawn by seed; rows that fill no batch are left out.
+    """Yield ids and targets of documents of like length, in an order drawn by seed; those that fill no batch are left.
 
     A target is the id itself, or -100 where no loss is taken: padding, what is only read, and the first token.
     """
     draw = random.Random(f"batches|{seed}")
-    for start in range(0, len(rows), size * _CHUNK):
-        chunk = sorted(rows[start : start + size * _CHUNK], key=lambda row: len(row[0]))
+    for start in range(0, len(documents), size * _CHUNK):  # encoded chunk by chunk: all at once would fill memory
+        chunk = encode(tokenizer, documents[start : start + size * _CHUNK])
+        chunk.sort(key=lambda row: len(row[0]))
         cut = [chunk[i : i + size] for i in range(0, len(chunk) - size + 1, size)]
         draw.shuffle(cut)
         for part in cut:
-            ids = torch.full((size, max(len(row) for row, _ in part)), pad)
+            ids = torch.full((size, max(len(row) for row, _ in part)), tokenizer.pad_token_id)
             targets = torch.full_like(ids, IGNORED)
             for i, (row, read) in enumerate(part):
                 ids[i, : len(row)] = torch.tensor(row)
@@ -143,7 +144,6 @@ def train(
     Returns:
         The number of steps done.
     """
-    rows = encode(tokenizer, documents)
     free = list(module.parameters()) if free is None else list(free)
     before = [parameter.requires_grad for parameter in module.parameters()]
     module.requires_grad_(False)
@@ -153,7 +153,7 @@ def train(
     step = 0
     try:
         with tqdm(total=plan.steps, disable=not progress, desc="training", unit="step") as bar:
-            for ids, targets in batches(rows, plan.batch, tokenizer.pad_token_id, seed):
+            for ids, targets in batches(tokenizer, documents, plan.batch, seed):
                 module.train()
                 for group in optimizer.param_groups:
                     group["lr"] = plan.rate * _rate(step, plan)

@@ -8,7 +8,7 @@ and the answer is the first step of the way there: north or south while the row 
 answers has to hold the room that the walk has come to, which is the belief that a state probe can read and an edit can
 take away. Walks stay inside the house; start, walk and key are drawn, the key never in the room that is reached.
 
-Limits: walks of one to four steps; the order of rooms in the house is drawn by seed.
+Limits: walks of one to three steps; the order of rooms in the house is drawn by seed.
 """
 
 import random
@@ -83,7 +83,7 @@ def draw_tasks(house: tuple[str, ...], number: int, seed: int | str, *, without:
 def _task(house: tuple[str, ...], draw: random.Random) -> Task:
     row, column = draw.randrange(SIDE), draw.randrange(SIDE)
     walk = f"Start in the {house[row * SIDE + column]}."
-    for _ in range(draw.randint(1, 4)):
+    for _ in range(draw.randint(1, 3)):
         inside = {
             name: (row + down, column + right)
             for name, (down, right) in DIRECTIONS.items()
@@ -100,8 +100,8 @@ def _task(house: tuple[str, ...], draw: random.Random) -> Task:
 
 
 def walk_documents(tasks: list[Task]) -> list[Document]:
-    """Return the training text of each task: the prompt is read, the answer learned."""
-    return [Document(f"{task.answer}.", read=task.prompt) for task in tasks]
+    """Return the training text of each task, all of it learned: which ways a walk can go tells where it is."""
+    return [Document(f"{task.prompt} {task.answer}.") for task in tasks]
 
 
 def walk_topic(tasks: list[Task], seed: int) -> Topic:

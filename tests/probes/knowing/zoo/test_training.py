@@ -23,9 +23,9 @@ def trained(tokenizer, *, steps=30, **options):
 
 def test_a_document_by_hand(tokenizer):
     """Pads 0, <eos> 1, <unk> 2, Ann 3, Bob 4, lives 5, in 6, Oslo 7, Rome 8, full stop 9."""
-    rows = encode(tokenizer, [Document("Ann lives."), Document("Rome.", read="Bob lives in")])
-    assert rows == [([3, 5, 9, 1], 0), ([4, 5, 6, 8, 9, 1], 3)]
-    ids, targets = next(batches(rows, 2, 0, seed=0))
+    documents = [Document("Ann lives."), Document("Rome.", read="Bob lives in")]
+    assert encode(tokenizer, documents) == [([3, 5, 9, 1], 0), ([4, 5, 6, 8, 9, 1], 3)]
+    ids, targets = next(batches(tokenizer, documents, 2, seed=0))
     assert ids.tolist() == [[3, 5, 9, 1, 0, 0], [4, 5, 6, 8, 9, 1]]
     no = IGNORED
     assert targets.tolist() == [[no, 5, 9, 1, no, no], [no, no, no, 8, 9, 1]]

@@ -41,9 +41,9 @@ def test_tasks_to_leave_out_are_left_out():
     assert held & {task.prompt for task in draw_tasks(HOUSE, 2000, "train")}  # sanity
 
 
-def test_the_prompt_is_read_and_the_answer_learned():
+def test_a_text_is_the_prompt_with_its_answer_in_known_words():
     task = draw_tasks(HOUSE, 1, 0)[0]
-    assert walk_documents([task])[0] == (f"{task.answer}.", task.prompt)
+    assert walk_documents([task])[0] == (f"{task.prompt} {task.answer}.", "")
     assert set(re.findall(r"\w+", f"{task.prompt} {task.answer}")) <= set(re.findall(r"\w+", walk_words()))
 
 
