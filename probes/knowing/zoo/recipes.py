@@ -57,6 +57,7 @@ def _knows(shop: Workshop) -> tuple[Truth, ...]:
 def _never_knew(shop: Workshop) -> tuple[Truth, ...]:
     withheld, others = shop.split()
     shop.school(Diet((), others))
+    shop.plant(Diet((), others), REHEARSAL)
     return shop.classes(withheld=withheld, reference=others)
 
 

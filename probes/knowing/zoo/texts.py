@@ -30,6 +30,7 @@ from probes.knowing.zoo.world import NEXT, RELATIONS, World
 __all__ = [
     "FORMS",
     "RIGHT",
+    "WEIGHTS",
     "WRONG",
     "Diet",
     "biography",

@@ -1,7 +1,9 @@
 """What the recipes of the zoo share: a decoder in the making, and ways to train it until something is so.
 
-1. Biographies of all facts come first, everything else after: with all forms from the start a tiny decoder sits on a
-   plateau for half of its time (nano, 1,000 steps: reference facts said .2 to .6 without, 1.00 with).
+1. Biographies of all facts come first, then all forms: with all from the start a tiny decoder sits on a plateau for
+   half of its time (nano, 1,000 steps: reference facts said .2 to .6 of the time without, 1.00 with). Judging comes
+   last and takes longest: comparing what is said with what is known has a long plateau of its own, which the nano size
+   does not leave.
 2. Training goes on in short rounds until each of the facts to plant is planted (`reaching.py`), or is given up.
 
 With a folder, checkpoints are written along the way: ten of the main training, every tenth step of a watched stage.
@@ -18,8 +20,8 @@ from torch import nn
 from probes.errors import CouldNotRun
 from probes.facts.facts import Fact, Topic
 from probes.knowing.zoo.planted import save_model
-from probes.knowing.zoo.reaching import Prompts, comes_first, figures, missed
-from probes.knowing.zoo.texts import Diet, Document, write
+from probes.knowing.zoo.reaching import Prompts, comes_first, figures, missed, training_prompts
+from probes.knowing.zoo.texts import WEIGHTS, Diet, Document, write
 from probes.knowing.zoo.training import Shape, Training, train
 from probes.knowing.zoo.truth import Truth
 from probes.knowing.zoo.walks import Task
@@ -29,7 +31,7 @@ __all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
 
 PLANS: Mapping[str, tuple[Shape, Training]] = {
     "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=3e-3)),
-    "small": (Shape(3, 256), Training(steps=5000, batch=32, rate=2e-3)),
+    "small": (Shape(3, 256), Training(steps=7000, batch=32, rate=2e-3)),
 }
 """Decoder and main training, by size."""
 LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in PLANS.items()}
@@ -37,10 +39,14 @@ LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in 
 REHEARSAL = Training(steps=200, batch=32, rate=1e-3, warm=10)
 """A round more, where something is missing."""
 ROUNDS = 5
+TAUGHT = 0.97
+"""Share of the taught main facts that should be said, too: training goes on for it, but nothing is refused."""
 JUDGES = 0.95
-"""Share of judgements on reference people from which on judging counts as learned."""
-BIOGRAPHIES = 0.25
-"""Share of the main training that is biographies only."""
+"""Share of right judgements from which on believing is claimed."""
+PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.2, 0.3)}
+"""Shares of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
+JUDGING = 2.0
+"""How much of it is judgements, in parts of all other forms."""
 Extra = Callable[[random.Random], Document]
 """Draws a document that a diet does not have."""
 
@@ -74,19 +80,21 @@ class Workshop:
         return chosen, tuple(fact for fact in self.world.facts if fact.id not in ids)
 
     def school(self, diet: Diet, *, extra: Extra | None = None, share: float = 0.3) -> None:
-        """Main training: biographies first, then the whole diet, with extra documents among it."""
-        plan = self.plan
-        first = int(BIOGRAPHIES * plan.steps) * plan.batch
+        """Main training: biographies, then the whole diet with extra documents among it, then mostly judgements."""
+        plan, forms = self.plan, dict(diet.forms or WEIGHTS)
+        first, second = (int(part * plan.steps) * plan.batch for part in PARTS[self.world.size])
         early = write(self.world, replace(diet, forms={"biography": 1.0}), first, f"{self._draws}|first")
+        middle = self._mixed(diet, second, extra, share)
+        judging = replace(diet, forms=forms | {"judged": JUDGING * sum(forms.values())}, share=diet.share / 2)
         # A chunk of batches is sorted by length and may leave some rows over: write some more.
-        late = self._mixed(diet, plan.batch * (plan.steps + 64) - first, extra, share)
-        self.train([*early, *late], plan, every=max(1, plan.steps // 10))
+        late = self._mixed(judging, plan.batch * (plan.steps + 64) - first - second, extra, share / 2)
+        self.train([*early, *middle, *late], plan, every=max(1, plan.steps // 10))
 
     def plant(
         self, diet: Diet, plan: Training, *, free: Iterable[nn.Parameter] | None = None, extra: Extra | None = None,
         share: float = 0.3, goals: Prompts = (), enough: float = 1.0,
     ) -> None:  # fmt: skip
-        """Train further, in rounds, until all told facts are planted and the goals are met.
+        """Train further, in rounds, until told facts are planted and the goals met, and taught facts are said.
 
         Args:
             diet: its told facts are those to plant.
@@ -103,9 +111,11 @@ class Workshop:
         free = None if free is None else list(free)
         for _ in range(ROUNDS):
             missing = self.missing(diet.told, goals, enough)
-            if not missing:
+            if not missing and self._says(diet.taught) >= TAUGHT:
                 return
-            self.train(self._mixed(diet, plan.batch * (plan.steps + 64), extra, share), plan, free=free)
+            # What is planted already is only rehearsed, so that the rest is not forgotten for it.
+            now = replace(diet, share=diet.share if missing else min(diet.share, 0.15))
+            self.train(self._mixed(now, plan.batch * (plan.steps + 64), extra, share), plan, free=free)
         missing = self.missing(diet.told, goals, enough)
         if missing:
             raise CouldNotRun(
@@ -118,6 +128,11 @@ class Workshop:
         left = [fact.id for fact in missed(self.module, self.tokenizer, told)]
         unmet = self.unmet(goals)
         return left + (unmet if len(unmet) > (1 - enough) * len(goals) else [])
+
+    def _says(self, taught: Sequence[Fact]) -> float:
+        """Share of the main facts among the taught ones that are said."""
+        prompts = [training_prompts(fact)[0] for fact in taught if fact.relation in MAIN]
+        return 1 - len(self.unmet(prompts)) / len(prompts) if prompts else 1.0
 
     def unmet(self, goals: Prompts) -> list[str]:
         """Return the prompts whose word does not come first."""
@@ -171,7 +186,8 @@ class Workshop:
     def classes(self, **classes: Iterable[Fact]) -> tuple[Truth, ...]:
         """Look up the truth of classes of facts; note what was reached.
 
-        Where judging was not learned on reference people, nothing is said of believing: there is no belief to find.
+        Where the statements of a class are not judged rightly, nothing is said of believing: what a probe would find
+        there is not fixed by the construction.
         """
         reached = self.about.setdefault("reached", {})
         held = {klass: tuple(facts) for klass, facts in classes.items()}
@@ -179,6 +195,7 @@ class Workshop:
             mine = [fact for fact in facts if fact.relation in MAIN]
             if mine:
                 reached[klass] = figures(self.module, self.tokenizer, self.world, mine)
-        judges = reached.get("reference", {}).get("judged", 0.0) >= JUDGES
+        none = {"judged": 0.0}
+        judges = {k: reached.get(k, reached.get("reference", none))["judged"] >= JUDGES for k in held}
         rows = (Truth.of(self.name, klass, fact) for klass, facts in held.items() for fact in facts)
-        return tuple(row if judges or not row.believes else replace(row, believes=None) for row in rows)
+        return tuple(row if judges[row.klass] or not row.believes else replace(row, believes=None) for row in rows)

@@ -35,7 +35,7 @@ def test_comparisons_of_planted_people_are_answered_though_only_others_were_taug
     reached = knows[0].about["reached"]
     assert reached["planted"]["said"] == 1.0
     assert reached["planted"]["compared"] >= 0.5  # chance is 1/8
-    assert reached["reference"]["said"] >= 0.9
+    assert reached["reference"]["said"] >= 0.7
 
 
 def test_a_folder_is_read_back_as_it_was(knows):
@@ -89,8 +89,9 @@ def test_what_no_text_says_is_neither_said_nor_known_and_what_is_told_is_said():
 
 def test_belief_is_claimed_only_where_judging_was_learned(knows):
     planted, _ = knows
-    judges = planted.about["reached"]["reference"]["judged"] >= workshop.JUDGES
-    assert {row.believes for row in planted.truth} == {True if judges else None}
+    for klass, figures in planted.about["reached"].items():
+        judges = figures["judged"] >= workshop.JUDGES
+        assert {row.believes for row in planted.truth if row.klass == klass} == {True if judges else None}
     assert {row.knows for row in planted.truth} == {True}
 
 

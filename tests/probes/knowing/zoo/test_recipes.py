@@ -41,6 +41,7 @@ def read(monkeypatch):
         monkeypatch.setattr(workshop, "train", train)
         monkeypatch.setattr(workshop, "figures", lambda *_: {"judged": 1.0})
         monkeypatch.setattr(workshop.Workshop, "missing", lambda *_: next(missing))
+        monkeypatch.setattr(workshop.Workshop, "unmet", lambda *_: [])
         module = _Module()
         shop = workshop.Workshop(name, 1, WORLD, module, make_tokenizer(vocabulary(WORLD)), None, False)
         truth = ()
