@@ -114,7 +114,7 @@ def zoo(
     name: Annotated[str | None, typer.Argument(help="A model of the zoo; without it, they are listed.")] = None,
     out: Annotated[Path | None, typer.Option(help="A new folder for model, facts, truth and checkpoints.")] = None,
     seed: Annotated[int, typer.Option(help="Of world, texts and weights.")] = 0,
-    size: Annotated[str, typer.Option(help="nano (some seconds) or small (minutes).")] = "small",
+    size: Annotated[str, typer.Option(help="nano (for tests) or small (minutes).")] = "small",
     as_json: AsJson = False,
 ) -> None:
     """Build a model whose knowledge is known because it was planted, or list the models."""

@@ -47,7 +47,7 @@ def build_zoo(
     Args:
         name: one of `NAMES`.
         seed: of world, texts, weights and order; the same seed gives the same weights.
-        size: "nano" (some seconds) or "small" (up to three minutes on two cores).
+        size: "nano" (for tests: no judging, few people) or "small" (minutes).
         out: a folder to write it to, with checkpoints along the way; it must not exist, or be empty.
         progress: show bars.
 
