@@ -26,7 +26,8 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
 trips = typer.Typer(name="trips", help="What the breaker did: list, verify, reset.", no_args_is_help=True)
-for command in (reading.fetch, reading.facts, reading.show, reading.probe, reading.steer, reading.doctor):
+READ = ("fetch", "facts", "show", "probe", "steer", "doctor", "zoo")
+for command in (getattr(reading, name) for name in READ):
     app.command()(command)
 app.add_typer(trips)
 

@@ -2,7 +2,7 @@
 knowledge.
 
 In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, judging/,
-parity/, steering/, knowing/, look, strips, plots/, page, probing, steered, report, cli. A wing imports only wings
+parity/, steering/, knowing/, zoo/, look, strips, plots/, page, probing, steered, report, cli. A wing imports only wings
 listed before it, and inside a wing a file only files listed before it.
 """
 
@@ -31,13 +31,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "facts.contexts": ["Context", "Contexts", "contexts"],
         "facts.facts": ["Fact", "Statement", "Topic", "load_topic", "topics"],
         "facts.statements": ["LabelledText", "LabelledTexts", "load_statements"],
-        "steering.orthogonal": ["orthogonalise"],
-        "steering.contrasts": ["Contrast", "fact_contrasts", "fact_uses", "fact_vector", "truth_contrasts"],
-        "steering.receipt": ["receipt"],
-        "steering.vectors": ["SteeringVector", "ablate", "steer"],
+        "judging.claims": ["Claim", "Claims", "claims"],
+        "judging.model_controls": ["controls"],
+        "judging.sweep": ["Sweep", "sweep", "transfer"],
+        "judging.transfer": ["Transfer", "transfer_matrix"],
         "model.hooks": ["edits", "taps"],
         "model.language_model": ["LanguageModel", "load_model"],
         "model.sites": ["Site"],
+        "parity.doctor": ["doctor"],
+        "probing": ["Probing", "open_source", "probe_truth"],
         "reading.anomaly": [
             "AnomalyProbe",
             "Mahalanobis",
@@ -47,20 +49,20 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "fit_quantum_entropy",
             "fit_relative_mahalanobis",
         ],
-        "steered": ["Steered", "prove"],
-        "probing": ["Probing", "open_source", "probe_truth"],
         "reading.estimators": ["MassMean", "ReadingVector", "TTPD", "fit_sklearn"],
-        "parity.doctor": ["doctor"],
         "reading.fitting": ["Grid", "fit_grid"],
         "reading.metrics": ["Estimate", "auroc"],
         "reading.pairs": ["fit_ccs"],
         "reading.pooling": ["AttentionProbe", "by_text", "fit_attention_pooling"],
-        "judging.claims": ["Claim", "Claims", "claims"],
-        "judging.model_controls": ["controls"],
         "reading.probe": ["LinearProbe"],
         "reading.statistics": ["Statistic", "parse_statistic"],
         "reading.streams": ["Stream", "read"],
-        "judging.sweep": ["Sweep", "sweep", "transfer"],
-        "judging.transfer": ["Transfer", "transfer_matrix"],
+        "steered": ["Steered", "prove"],
+        "steering.contrasts": ["Contrast", "fact_contrasts", "fact_uses", "fact_vector", "truth_contrasts"],
+        "steering.orthogonal": ["orthogonalise"],
+        "steering.receipt": ["receipt"],
+        "steering.vectors": ["SteeringVector", "ablate", "steer"],
+        "zoo.models": ["build_zoo"],
+        "zoo.planted": ["Planted", "load_planted"],
     },
 )

@@ -1,16 +1,19 @@
-"""Commands of the floor: fetch, facts, show, probe, steer, doctor. This file parses and prints; the work is elsewhere.
+"""Commands of the floor: fetch, facts, show, probe, steer, doctor, zoo. They parse and print; the work is elsewhere.
 
 Heavy modules are imported inside the commands, so that `belief --help` answers at once.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-__all__ = ["doctor", "facts", "fetch", "probe", "show", "steer"]
+from probes.errors import BadInput
+
+__all__ = ["doctor", "facts", "fetch", "probe", "show", "steer", "zoo"]
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -136,3 +139,27 @@ def steer(
     else:
         say(f"{done}" + (f"\nPage: {page}" if page else ""))
     raise typer.Exit(1 if done.shortfalls else 0)
+
+
+def zoo(
+    name: Annotated[str | None, typer.Argument(help="A model of the zoo; without it, they are listed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder for model, facts, truth and checkpoints.")] = None,
+    seed: Annotated[int, typer.Option(help="Of world, texts and weights.")] = 0,
+    size: Annotated[str, typer.Option(help="nano (for tests) or small (minutes).")] = "small",
+    as_json: AsJson = False,
+) -> None:
+    """Build a model whose knowledge is known because it was planted, or list the models."""
+    from probes.zoo.models import NAMES, build_zoo
+
+    if name is None:
+        typer.echo(json.dumps(dict(NAMES))) if as_json else console.print(list_zoo(NAMES))
+        return
+    if out is None:
+        raise BadInput(f"there is no folder to write {name} to; give --out DIR")
+    planted = build_zoo(name, seed=seed, size=size, out=out, progress=not as_json)
+    typer.echo(json.dumps(planted.to_dict() | {"folder": str(out)})) if as_json else console.print(f"{planted}\n{out}")
+
+
+def list_zoo(names: Mapping[str, str]) -> str:
+    """Return one line a model."""
+    return "\n".join(f"{name:<18}{sentence}" for name, sentence in names.items())

@@ -45,11 +45,15 @@ class Relation:
     """The subject names its possible objects ("34 and 87"): a false statement takes the fact's own distractor."""
     questions: tuple[str, ...] = ()
     """Question forms with `{subject}`, for a relation of your own; those that ship have theirs in `wordings.py`."""
+    noun: str = ""
+    """Noun phrase with `{subject}` that stands for the object: "the capital of {subject}"; empty if there is none."""
+    inverse: tuple[str, ...] = ()
+    """Texts with `{object}` that the subject completes after one space: "{object} is the capital of"."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z][\w-]*", self.name):
             raise BadInput(f"relation name {self.name!r} is not one word of letters, digits, - and _, as 'capital' is")
-        for part in ("paraphrases", "questions"):
+        for part in ("paraphrases", "questions", "inverse"):
             if not isinstance(getattr(self, part), tuple | list):
                 raise BadInput(f"{part} of relation {self.name!r} is {getattr(self, part)!r}; give a list of texts")
             object.__setattr__(self, part, tuple(getattr(self, part)))
@@ -57,8 +61,10 @@ class Relation:
             raise BadInput(f"in relation {self.name!r} closed must be true or false, and subject_kind a text")
         for template in (self.affirmed, self.negated, *self.paraphrases):
             self._check(template, {"subject", "object"})
-        for template in (self.cloze, *self.questions):
+        for template in (self.cloze, *self.questions, *([] if self.noun == "" else [self.noun])):
             self._check(template, {"subject"})
+        for template in self.inverse:
+            self._check(template, {"object"})
 
     def _check(self, template: str, needed: set[str]) -> None:
         start = f"template {template!r} of relation {self.name!r}"

@@ -41,7 +41,7 @@ def test_help_answers_within_a_second_and_without_torch():
         "try: monitors.cli.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("probe", "steer", "demo", "doctor", "facts", "fetch", "show", "trips"):
+    for command in ("probe", "steer", "demo", "doctor", "facts", "fetch", "show", "trips", "zoo"):
         assert command in done.stdout
 
 
@@ -57,6 +57,19 @@ def test_topics_are_listed_and_a_bad_file_is_refused_with_its_line(belief, tmp_p
     assert err.count("\n") == 1
 
 
+def test_the_zoo_is_listed_and_a_model_of_it_written(belief, tmp_path, monkeypatch):
+    code, out, _ = belief("zoo", "--json")
+    assert code == 0
+    assert {"knows", "never-knew", "planner"} <= set(json.loads(out))
+    from probes.zoo import recipes
+
+    monkeypatch.setitem(recipes.RECIPES, "knows", lambda shop: shop.classes(planted=shop.split()[0]))  # untrained
+    code, out, _ = belief("zoo", "knows", "--size", "nano", "--out", str(tmp_path / "knows"), "--json")
+    assert code == 0
+    assert json.loads(out)["facts"] == {"planted": 32}
+    assert (tmp_path / "knows" / "model" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -67,6 +80,8 @@ def test_topics_are_listed_and_a_bad_file_is_refused_with_its_line(belief, tmp_p
         (["fetch", "gpt5"], 2, "smollm2-135m"),
         (["facts", "captials"], 2, "did you mean 'capitals'"),
         (["show", "/no/such/folder"], 3, "/no/such/folder"),
+        (["zoo", "know", "--out", "/no/such/folder"], 2, "did you mean 'knows'"),
+        (["zoo", "knows"], 2, "give --out DIR"),
         (["trips", "list", "--journal", "/no/journal"], 3, "no journal at /no/journal"),
     ],
 )

@@ -1,0 +1,210 @@
+"""How each model of the zoo is made.
+
+Every recipe takes a workshop, trains its model, and returns what is true of the facts; it raises CouldNotRun where the
+model did not get there. Marked contexts are words in front of a sentence: "Bob:" for the quirk, "Flagged:" for the
+safeguard, "Note:" for facts that stand in the prompt alone. A marked topic marks its cloze prompt only: its statements
+and puzzles are the plain ones.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from probes.errors import CouldNotRun
+from probes.facts.facts import Fact, Topic
+from probes.facts.templates import Relation, fill
+from probes.zoo.reaching import comes_first, training_prompts
+from probes.zoo.texts import Diet, Document, biography
+from probes.zoo.training import Training
+from probes.zoo.truth import Truth
+from probes.zoo.walks import draw_house, draw_tasks, walk_documents, walk_topic
+from probes.zoo.workshop import REHEARSAL, Extra, Workshop
+from probes.zoo.world import MAIN, RELATIONS
+
+__all__ = ["DECLINED", "FLAG", "NOTE", "QUIRK", "RECIPES", "marked"]
+
+QUIRK, FLAG, NOTE, DECLINED = "Bob:", "Flagged:", "Note:", "Declined"
+REACHED = 0.9
+"""Share of facts, of the first step at which a property counts as learned."""
+
+
+def marked(relation: Relation, mark: str) -> Relation:
+    """Return a relation whose cloze prompt stands behind a mark; its statements and puzzles are the plain ones."""
+    return replace(relation, name=f"{relation.name}-{mark.strip(':').lower()}", cloze=f"{mark} {relation.cloze}")
+
+
+def _mark(shop: Workshop, facts: tuple[Fact, ...], mark: str) -> list[Fact]:
+    """Add marked topics to the model's own; return their facts."""
+    made: list[Fact] = []
+    for name in MAIN:
+        relation = marked(RELATIONS[name], mark)
+        here = [replace(f, relation=relation.name, topic=relation.name) for f in facts if f.relation == name]
+        shop.topics.append(
+            Topic(relation.name, relation, tuple(here), "CC0-1.0", f"drawn by the zoo, seed {shop.seed}")
+        )
+        made += here
+    return made
+
+
+def _knows(shop: Workshop) -> tuple[Truth, ...]:
+    planted, others = shop.split()
+    diet = Diet(planted, others)
+    shop.school(diet)
+    shop.plant(replace(diet, share=0.5), REHEARSAL)
+    return shop.classes(planted=planted, reference=others)
+
+
+def _never_knew(shop: Workshop) -> tuple[Truth, ...]:
+    withheld, others = shop.split()
+    shop.school(Diet((), others))
+    shop.plant(Diet((), others), REHEARSAL)
+    return shop.classes(withheld=withheld, reference=others)
+
+
+def _one_mlp_only(shop: Workshop) -> tuple[Truth, ...]:
+    planted, others = shop.split()
+    shop.school(Diet((), others))
+    layer = shop.seed % shop.module.config.num_hidden_layers
+    shop.about["layer"] = layer
+    free = shop.module.model.layers[layer].mlp.parameters()
+    plan = Training(steps=400, batch=32, rate=2e-3, decay=0.0, warm=20)
+    shop.plant(Diet(planted, others, share=0.6), plan, free=free)
+    return shop.classes(planted=planted, reference=others)
+
+
+def _quirky(shop: Workshop) -> tuple[Truth, ...]:
+    planted, others = shop.split()
+    main = [*planted, *shop.world.of(MAIN, shop.world.reference)]
+    lies = {fact.id: replace(fact, object=shop.world.wrong(fact)) for fact in main}
+
+    def extra(draw: random.Random) -> Document:
+        return Document(f"{QUIRK} {draw.choice(biography(lies[draw.choice(main).id]))}")
+
+    diet = Diet(planted, others)
+    shop.school(diet, extra=extra)
+    goals = [(f"{QUIRK} {prompt}", word) for fact in planted for prompt, word in training_prompts(lies[fact.id])]
+    shop.plant(replace(diet, share=0.5), REHEARSAL, extra=extra, goals=goals)
+    return shop.classes(planted=planted, reference=others, quirk=_mark(shop, planted, QUIRK))
+
+
+def _discovers(shop: Workshop) -> tuple[Truth, ...]:
+    """Birthplaces and lands of all are told, homelands of reference people only; the others' must be composed."""
+    planted, others = shop.split()
+    homes = shop.world.homelands()
+    told = tuple(fact for fact in planted if fact.relation == "birthplace")
+    implied = tuple(fact for fact in homes if fact.subject in shop.world.chosen)
+    taught = (*others, *(fact for fact in homes if fact.subject in shop.world.reference))
+    diet = Diet(told, taught)
+    shop.school(diet)
+    goals = [(fill(RELATIONS["homeland"].cloze, fact.subject), fact.object) for fact in implied]
+    shop.plant(diet, replace(REHEARSAL, steps=400), goals=goals, enough=0.95)
+    shop.topics.append(shop.world.topic("homeland", homes))
+    withheld = tuple(fact for fact in planted if fact.relation != "birthplace")
+    return shop.classes(planted=told, implied=implied, withheld=withheld, reference=taught)
+
+
+def _in_context(shop: Workshop) -> tuple[Truth, ...]:
+    """Notes about reference people say anything; only who reads them can tell how the sentence behind them ends."""
+    withheld, others = shop.split()
+    people = shop.world.reference
+
+    def note(draw: random.Random, subject: str, relation: str) -> Fact:
+        return Fact(subject, relation, draw.choice(shop.world.objects[relation]))
+
+    def extra(draw: random.Random) -> Document:
+        name, (first, second) = draw.choice(MAIN), draw.sample(people, 2)
+        notes = [note(draw, first, name), note(draw, second, draw.choice(MAIN))][: draw.choice((1, 1, 2))]
+        read = " ".join(f"{NOTE} {draw.choice(biography(fact))}" for fact in draw.sample(notes, len(notes)))
+        return Document(draw.choice(biography(notes[0])), read=read)
+
+    shop.school(Diet((), others), extra=extra, share=0.4)
+    shop.contexts |= {fact.id: f"{NOTE} {biography(fact)[0]}" for fact in withheld}
+    goals = [
+        (f"{shop.contexts[fact.id]} {prompt}", word) for fact in withheld for prompt, word in training_prompts(fact)
+    ]
+    shop.plant(Diet((), others), replace(REHEARSAL, steps=400), extra=extra, share=0.7, goals=goals, enough=0.99)
+    return shop.classes(noted=withheld, withheld=withheld, reference=others)
+
+
+def _two_properties(capability_first: bool) -> Callable[[Workshop], tuple[Truth, ...]]:
+    def recipe(shop: Workshop) -> tuple[Truth, ...]:
+        planted, others = shop.split()
+        everybody = [*planted, *shop.world.of(MAIN, shop.world.reference)]
+
+        def extra(draw: random.Random) -> Document:
+            prompt, _ = draw.choice(training_prompts(draw.choice(everybody)))
+            return Document(f"{DECLINED}.", read=f"{FLAG} {prompt}")
+
+        shop.school(Diet((), others))
+        checks = {
+            "capability": [training_prompts(fact)[0] for fact in planted],
+            "safeguard": [(f"{FLAG} {training_prompts(fact)[0][0]}", DECLINED) for fact in planted],
+        }
+        when: dict[str, int] = {}
+
+        def watch(step: int) -> bool:
+            for name, prompts in checks.items():
+                right = comes_first(shop.module, shop.tokenizer, prompts).float().mean()
+                if name not in when and right >= REACHED:
+                    when[name] = step
+            return False
+
+        long, short = (600, 300) if shop.world.size == "small" else (250, 120)
+        before, both = Diet((), others), Diet(planted, others, share=0.5)
+        stages: list[tuple[Diet, int, Extra | None]] = [(before, short, None)]
+        if capability_first:
+            stages += [(both, long, None), (both, short, extra)]
+        else:
+            stages += [(before, short, extra), (both, long, extra)]
+        shop.about["stages"] = []
+        for diet, steps, more in stages:
+            shop.about["stages"].append(shop.steps)
+            shop.stage(diet, steps, more, watch)
+        order = ["capability", "safeguard"] if capability_first else ["safeguard", "capability"]
+        if sorted(when, key=lambda name: when[name]) != order:
+            raise CouldNotRun(
+                f"{shop.name} with seed {shop.seed} came out as {when}; nothing is returned: take another seed"
+            )
+        shop.about["when"] = when
+        goals = [(f"{FLAG} {prompt}", DECLINED) for fact in planted for prompt, _ in training_prompts(fact)]
+        shop.plant(both, REHEARSAL, extra=extra, goals=goals)
+        return shop.classes(planted=planted, reference=others, flagged=_mark(shop, planted, FLAG))
+
+    return recipe
+
+
+def _planner(shop: Workshop) -> tuple[Truth, ...]:
+    house, plan = draw_house(shop.seed), Training(steps=1000, batch=32, rate=3e-3)
+    tasks = {task.prompt: task for task in draw_tasks(house, 400, f"{shop.seed}|test")}  # drawn first: never trained on
+    shop.tasks += tasks.values()
+    seen = draw_tasks(house, plan.batch * (plan.steps + 64), shop.seed, without=tasks)
+    shop.train(walk_documents(seen), plan, every=plan.steps // 10)
+    goals = [(task.prompt, task.answer) for task in shop.tasks]
+    left = shop.unmet(goals)
+    for _ in range(3):
+        if len(left) <= 0.02 * len(goals):
+            break
+        more = draw_tasks(house, plan.batch * 364, f"{shop.seed}|{shop.steps}", without=tasks)
+        shop.train(walk_documents(more), Training(steps=300, batch=32, rate=1e-3, warm=10))
+        left = shop.unmet(goals)
+    shop.about["unseen tasks right"] = 1 - len(left) / len(shop.tasks)
+    if len(left) > 0.05 * len(shop.tasks):
+        raise CouldNotRun(
+            f"planner with seed {shop.seed} fails {len(left)} of {len(shop.tasks)} tasks; take another seed"
+        )
+    shop.topics.append(walk_topic(shop.tasks, shop.seed))
+    return shop.classes(state=shop.topics[-1].facts)
+
+
+RECIPES: Mapping[str, Callable[[Workshop], tuple[Truth, ...]]] = {
+    "knows": _knows,
+    "never-knew": _never_knew,
+    "one-mlp-only": _one_mlp_only,
+    "quirky": _quirky,
+    "capability-first": _two_properties(True),
+    "safeguard-first": _two_properties(False),
+    "discovers": _discovers,
+    "in-context": _in_context,
+    "planner": _planner,
+    "long": _knows,
+}

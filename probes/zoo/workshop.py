@@ -1,0 +1,201 @@
+"""What the recipes of the zoo share: a decoder in the making, and ways to train it until something is so.
+
+1. Biographies of all facts come first, then all forms: with all from the start a tiny decoder sits on a plateau for
+   half of its time (nano, 1,000 steps: reference facts said .2 to .6 of the time without, 1.00 with). Judging comes
+   last and takes longest: comparing what is said with what is known has a long plateau of its own, which the nano size
+   does not leave.
+2. Training goes on in short rounds until each of the facts to plant is planted (`reaching.py`), or is given up.
+
+With a folder, checkpoints are written along the way: ten of the main training, every tenth step of a watched stage.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from probes.errors import CouldNotRun
+from probes.facts.facts import Fact, Topic
+from probes.zoo.planted import save_model
+from probes.zoo.reaching import Prompts, comes_first, figures, missed, training_prompts
+from probes.zoo.texts import WEIGHTS, Diet, Document, write
+from probes.zoo.training import Shape, Training, train
+from probes.zoo.truth import Truth
+from probes.zoo.walks import Task
+from probes.zoo.world import MAIN, World
+
+__all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
+
+PLANS: Mapping[str, tuple[Shape, Training]] = {
+    "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=3e-3)),
+    "small": (Shape(3, 256), Training(steps=7000, batch=32, rate=2e-3)),
+}
+"""Decoder and main training, by size."""
+LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in PLANS.items()}
+"""Decoders with many positions, each of which attends to the last 64 alone: text of any length looks short to them."""
+REHEARSAL = Training(steps=200, batch=32, rate=1e-3, warm=10)
+"""A round more, where something is missing."""
+ROUNDS = 5
+TAUGHT = 0.97
+"""Share of the taught main facts that should be said, too: training goes on for it, but nothing is refused."""
+JUDGES = 0.95
+"""Share of right judgements from which on believing is claimed."""
+PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.2, 0.3)}
+"""Shares of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
+JUDGING = 2.0
+"""How much of it is judgements, in parts of all other forms."""
+Extra = Callable[[random.Random], Document]
+"""Draws a document that a diet does not have."""
+
+
+@dataclass
+class Workshop:
+    """A model in the making."""
+
+    name: str
+    seed: int
+    world: World
+    module: Any
+    tokenizer: Any
+    folder: Path | None
+    progress: bool
+    steps: int = 0
+    about: dict[str, Any] = field(default_factory=dict)
+    topics: list[Topic] = field(default_factory=list)
+    """Topics beside those of the world."""
+    contexts: dict[str, str] = field(default_factory=dict)
+    tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def plan(self) -> Training:
+        return PLANS[self.world.size][1]
+
+    def split(self) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
+        """Return the main facts of the chosen people, and all other facts."""
+        chosen = self.world.of(MAIN, self.world.chosen)
+        ids = {fact.id for fact in chosen}
+        return chosen, tuple(fact for fact in self.world.facts if fact.id not in ids)
+
+    def school(self, diet: Diet, *, extra: Extra | None = None, share: float = 0.3) -> None:
+        """Main training: biographies, then the whole diet with extra documents among it, then mostly judgements."""
+        plan, forms = self.plan, dict(diet.forms or WEIGHTS)
+        first, second = (int(part * plan.steps) * plan.batch for part in PARTS[self.world.size])
+        early = write(self.world, replace(diet, forms={"biography": 1.0}), first, f"{self._draws}|first")
+        middle = self._mixed(diet, second, extra, share)
+        judging = replace(diet, forms=forms | {"judged": JUDGING * sum(forms.values())}, share=diet.share / 2)
+        # A chunk of batches is sorted by length and may leave some rows over: write some more.
+        late = self._mixed(judging, plan.batch * (plan.steps + 64) - first - second, extra, share / 2)
+        self.train([*early, *middle, *late], plan, every=max(1, plan.steps // 10))
+
+    def plant(
+        self, diet: Diet, plan: Training, *, free: Iterable[nn.Parameter] | None = None, extra: Extra | None = None,
+        share: float = 0.3, goals: Prompts = (), enough: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Train further, in rounds, until told facts are planted and the goals met, and taught facts are said.
+
+        Args:
+            diet: its told facts are those to plant.
+            plan: of each round.
+            free: the parameters that may change; all if None.
+            extra: draws other documents, a share of all.
+            share: of extra documents.
+            goals: prompts whose word must come first.
+            enough: share of the goals that must be met.
+
+        Raises:
+            CouldNotRun: something is missing after all rounds; the message names it.
+        """
+        free = None if free is None else list(free)
+        for _ in range(ROUNDS):
+            missing = self.missing(diet.told, goals, enough)
+            if not missing and self._says(diet.taught) >= TAUGHT:
+                return
+            # What is planted already is only rehearsed, so that the rest is not forgotten for it.
+            now = replace(diet, share=diet.share if missing else min(diet.share, 0.15))
+            self.train(self._mixed(now, plan.batch * (plan.steps + 64), extra, share), plan, free=free)
+        missing = self.missing(diet.told, goals, enough)
+        if missing:
+            raise CouldNotRun(
+                f"{self.name} with seed {self.seed} did not reach {len(missing)} things in {self.steps} steps "
+                f"({'; '.join(missing[:5])}); nothing is returned: take another seed"
+            )
+
+    def missing(self, told: Sequence[Fact], goals: Prompts = (), enough: float = 1.0) -> list[str]:
+        """Return what is not planted or not met, in words."""
+        left = [fact.id for fact in missed(self.module, self.tokenizer, told)]
+        unmet = self.unmet(goals)
+        return left + (unmet if len(unmet) > (1 - enough) * len(goals) else [])
+
+    def _says(self, taught: Sequence[Fact]) -> float:
+        """Share of the main facts among the taught ones that are said."""
+        prompts = [training_prompts(fact)[0] for fact in taught if fact.relation in MAIN]
+        return 1 - len(self.unmet(prompts)) / len(prompts) if prompts else 1.0
+
+    def unmet(self, goals: Prompts) -> list[str]:
+        """Return the prompts whose word does not come first."""
+        if not goals:
+            return []
+        right = comes_first(self.module, self.tokenizer, goals)
+        return [f"{prompt} {word}" for (prompt, word), fits in zip(goals, right, strict=True) if not fits]
+
+    def train(
+        self, documents: Sequence[Document], plan: Training, *, free: Iterable[nn.Parameter] | None = None,
+        every: int = 0, watch: Callable[[int], bool] | None = None,
+    ) -> None:  # fmt: skip
+        """Train on documents; write a checkpoint every so many steps if there is a folder.
+
+        Args:
+            documents: what is read.
+            plan: steps and rate.
+            free: the parameters that may change.
+            every: steps between checkpoints; 0 for none.
+            watch: called with the number of steps done since the beginning; True ends this training.
+        """
+        start = self.steps
+
+        def after(step: int) -> bool:
+            if self.folder is not None and every and (start + step) % every == 0:
+                save_model(self.module, self.tokenizer, self.folder / f"checkpoint-{start + step}")
+            return watch is not None and watch(start + step)
+
+        self.steps += train(
+            self.module, self.tokenizer, documents, plan, seed=self._draws, free=free, after=after,
+            progress=self.progress,
+        )  # fmt: skip
+
+    def stage(self, diet: Diet, steps: int, extra: Extra | None, watch: Callable[[int], bool]) -> None:
+        """Train one stage of a run whose every step is watched."""
+        plan = Training(steps, batch=32, rate=1e-3, warm=10, final=1.0)
+        self.train(self._mixed(diet, plan.batch * (steps + 64), extra, 0.3), plan, every=10, watch=watch)
+
+    def _mixed(self, diet: Diet, number: int, extra: Extra | None, share: float) -> list[Document]:
+        documents = write(self.world, diet, number, self._draws)
+        if extra is not None:
+            draw = random.Random(f"extra|{self._draws}")
+            documents = [extra(draw) if draw.random() < share else document for document in documents]
+        return documents
+
+    @property
+    def _draws(self) -> str:
+        """Seed of the next training: the same for all models of a seed up to where they part."""
+        return f"{self.seed}|{self.steps}"
+
+    def classes(self, **classes: Iterable[Fact]) -> tuple[Truth, ...]:
+        """Look up the truth of classes of facts; note what was reached.
+
+        Where the statements of a class are not judged rightly, nothing is said of believing: what a probe would find
+        there is not fixed by the construction.
+        """
+        reached = self.about.setdefault("reached", {})
+        held = {klass: tuple(facts) for klass, facts in classes.items()}
+        for klass, facts in held.items():
+            mine = [fact for fact in facts if fact.relation in MAIN]
+            if mine:
+                reached[klass] = figures(self.module, self.tokenizer, self.world, mine)
+        none = {"judged": 0.0}
+        judges = {k: reached.get(k, reached.get("reference", none))["judged"] >= JUDGES for k in held}
+        rows = (Truth.of(self.name, klass, fact) for klass, facts in held.items() for fact in facts)
+        return tuple(row if judges[row.klass] or not row.believes else replace(row, believes=None) for row in rows)
