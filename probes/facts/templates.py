@@ -2,7 +2,8 @@
 
 A template is a sentence with `{subject}` and `{object}` in it. Subjects and objects are written as they stand in the
 middle of a sentence ("the Netherlands", "dogs"); the first letter of the finished sentence is raised. A cloze prompt
-ends right before the object and without a space: prompt + " " + object is the completed text.
+ends right before the object and without a space: prompt + " " + object is the completed text. For puzzles (puzzles.py)
+a relation has a noun phrase that stands for the object, and texts which the subject completes.
 
 Limits: English only, and nothing is inflected. Animals are plurals ("dogs are mammals") and inventions singulars, so
 that no template needs an "a" or "an" that depends on the subject or gives the object away.
@@ -45,11 +46,15 @@ class Relation:
     """The subject names its possible objects ("34 and 87"): a false statement takes the fact's own distractor."""
     questions: tuple[str, ...] = ()
     """Question forms with `{subject}`, for a relation of your own; those that ship have theirs in `wordings.py`."""
+    noun: str = ""
+    """Noun phrase with `{subject}` that stands for the object, "the capital of {subject}"; empty where there is none."""
+    inverse: tuple[str, ...] = ()
+    """Texts with `{object}` that the SUBJECT completes after one space: "{object} is the capital of"."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z][\w-]*", self.name):
             raise BadInput(f"relation name {self.name!r} is not one word of letters, digits, - and _, as 'capital' is")
-        for part in ("paraphrases", "questions"):
+        for part in ("paraphrases", "questions", "inverse"):
             if not isinstance(getattr(self, part), tuple | list):
                 raise BadInput(f"{part} of relation {self.name!r} is {getattr(self, part)!r}; give a list of texts")
             object.__setattr__(self, part, tuple(getattr(self, part)))
@@ -57,8 +62,17 @@ class Relation:
             raise BadInput(f"in relation {self.name!r} closed must be true or false, and subject_kind a text")
         for template in (self.affirmed, self.negated, *self.paraphrases):
             self._check(template, {"subject", "object"})
-        for template in (self.cloze, *self.questions):
+        for template in (self.cloze, *self.questions, *([] if self.noun == "" else [self.noun])):
             self._check(template, {"subject"})
+        for template in self.inverse:
+            self._check(template, {"object"})
+
+    @property
+    def clozes(self) -> tuple[str, ...]:
+        """The cloze prompt, and those that paraphrases become by leaving off an object at their end."""
+        ends = " {object}."
+        cut = (text.removesuffix(ends) for text in self.paraphrases if text.endswith(ends) and "{subject}" in text)
+        return tuple(dict.fromkeys((self.cloze, *cut)))
 
     def _check(self, template: str, needed: set[str]) -> None:
         start = f"template {template!r} of relation {self.name!r}"
@@ -120,6 +134,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "{object} is the capital of {subject}.",
                 "On a map of {subject}, the star that marks the capital stands beside {object}.",
             ),
+            noun="the capital of {subject}",
+            inverse=(
+                "{object} is the capital of",
+                "The country whose capital is {object} is",
+            ),
         ),
         Relation(
             name="country",
@@ -134,6 +153,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "Whoever walks through the streets of {subject} is in {object}.",
                 "Among the cities of {object} is {subject}.",
             ),
+            noun="the country in which the city of {subject} lies",
+            inverse=(
+                "Among the cities of {object} is",
+                "A city that lies in {object} is",
+            ),
         ),
         Relation(
             name="symbol",
@@ -146,6 +170,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "In the periodic table, {subject} is written as {object}.",
                 "Chemists abbreviate the name of the element {subject} to {object}.",
                 "In a chemical formula, {object} stands for {subject}.",
+            ),
+            noun="the chemical symbol of {subject}",
+            inverse=(
+                "{object} is the chemical symbol of",
+                "In chemistry, {object} stands for",
             ),
         ),
         Relation(
@@ -160,6 +189,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "A Spanish speaker who says '{subject}' means '{object}'.",
                 "A dictionary translates the Spanish word '{subject}' as '{object}'.",
             ),
+            noun="the meaning of the Spanish word '{subject}'",
+            inverse=(
+                "The Spanish word for '{object}' is",
+                "In Spanish, '{object}' is called",
+            ),
         ),
         Relation(
             name="inventor",
@@ -173,6 +207,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "We owe {subject} to {object}.",
                 "It was {object} who invented {subject}.",
             ),
+            noun="the inventor of {subject}",
+            inverse=(
+                "{object} was the inventor of",
+                "{object} is known for inventing",
+            ),
         ),
         Relation(
             name="class",
@@ -185,6 +224,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "Zoologists count {subject} among the {object}.",
                 "Of all the groups of animals, {subject} belong to the {object}.",
                 "All {subject} are {object}.",
+            ),
+            noun="the group of animals that {subject} belong to",
+            inverse=(
+                "Among the {object} are",
+                "Examples of {object} are",
             ),
         ),
         Relation(
@@ -200,6 +244,7 @@ RELATIONS: Mapping[str, Relation] = {
                 "The bigger of the two numbers {subject} is {object}.",
                 "Between {subject}, the higher number is {object}.",
             ),
+            noun="the larger number of {subject}",
         ),
     )
 }
