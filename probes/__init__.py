@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "activations.capture": ["Activations", "capture", "concatenate"],
         "activations.cost": ["Cost", "estimate_cost"],
+        "activations.likelihood": ["Likelihoods", "log_likelihoods"],
         "activations.responses": ["capture_responses"],
         "activations.store": ["store"],
         "activations.stored": ["Store"],

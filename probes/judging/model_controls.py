@@ -28,10 +28,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from probes.activations.capture import Activations, read_rows
-from probes.activations.packing import length_batches
+from probes.activations.likelihood import token_likelihoods
 from probes.activations.tokens import TokenRule
 from probes.errors import BadInput, CouldNotRun
 from probes.judging.controls import solve
@@ -59,7 +58,7 @@ class Found(Protocol):
 
 
 def controls(
-    found: Found, model: LanguageModel, *, seed: int = 0, batch_size: int = 16, progress: bool = False
+    found: Found, model: LanguageModel, *, seed: int = 0, batch_size: int = 32, progress: bool = False
 ) -> Mapping[str, Estimate]:
     """Return the controls of a sweep's best probe with those that need the model, for `found.with_controls(...)`.
 
@@ -67,7 +66,7 @@ def controls(
         found: what `sweep` returned.
         model: the model whose activations were swept.
         seed: of the random weights.
-        batch_size: texts a forward pass; for log-probability each computes logits of batch x position x d_vocab.
+        batch_size: texts a forward pass.
         progress: show a bar on standard error, if that is a terminal.
 
     Raises:
@@ -160,28 +159,20 @@ def reread(
     return found
 
 
-@torch.no_grad()
 def log_probability(
-    model: LanguageModel, texts: Sequence[Any], *, batch_size: int = 16, progress: bool = False
+    model: LanguageModel, texts: Sequence[Any], *, batch_size: int = 32, progress: bool = False
 ) -> tuple[Float[Tensor, "example"], Int[Tensor, "example"]]:
     """Return the log-probability that the model gives each text after its first token, and how many tokens that counts.
 
     Args:
         model: the model.
         texts: strings or chats.
-        batch_size: texts a forward pass; they are sorted by length and padded on the right, with a mask.
+        batch_size: texts a forward pass.
         progress: show a bar on standard error, if that is a terminal.
 
     Returns:
         Sums in nats, float64; and the number of tokens in each sum, at least 1 (a text of one token has the sum 0).
     """
     encoded = [model.encode(text) for text in texts]
-    total = torch.zeros(len(encoded), dtype=torch.float64)
-    batches = length_batches(encoded, batch_size)
-    for rows in tqdm(batches, desc="log-probability", unit="batch", disable=None if progress else True, leave=False):
-        batch = model.collate([encoded[i] for i in rows])
-        logits = model.module(**batch, use_cache=False).logits[:, :-1].float()
-        targets, real = batch["input_ids"][:, 1:], batch["attention_mask"][:, 1:].bool()
-        chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
-        total[rows] = chosen.masked_fill(~real, 0.0).sum(-1).double().cpu()
-    return total, torch.tensor([max(1, len(ids) - 1) for ids in encoded])
+    found = token_likelihoods(model, encoded, [1] * len(encoded), batch_size=batch_size, progress=progress)
+    return found.total, found.tokens.clamp(min=1)

@@ -1,16 +1,15 @@
 """What a model says of a fact: where the object stands among all objects of the topic, as the end of the cloze prompt.
 
-For each object o of the topic, the log-probability of "The capital of France is o"; all share the prompt, so their
-order is the order of log p(o | prompt). Rank 1 means that the model says the fact.
+For each object o of the topic, log p(o | "The capital of France is"). Rank 1 means that the model says the fact.
 
 Limits: sums of token log-probabilities favour short objects; saying is not believing or knowing.
 """
 
 from dataclasses import dataclass
 
+from probes.activations.likelihood import log_likelihoods
 from probes.errors import TooFew
 from probes.facts.facts import Fact, Topic
-from probes.judging.model_controls import log_probability
 from probes.model.language_model import LanguageModel
 
 __all__ = ["Says", "says"]
@@ -52,11 +51,10 @@ def says(model: LanguageModel, fact: Fact, topic: Topic) -> Says:
         raise TooFew(
             f"{fact.id} has no other object to compare with; give distractors, or a topic with more facts", needed=2
         )
-    prompt = topic.cloze(fact)
-    totals, _ = log_probability(model, [f"{prompt} {candidate}" for candidate in candidates], batch_size=32)
+    totals = log_likelihoods(model, [topic.cloze(fact)], candidates)[0].total
     best = int(totals.argmax())
     return Says(
-        rank=1 + int((totals > totals[0]).sum()),
+        rank=int((totals >= totals[0]).sum()),  # a tie is not known: it counts against the object
         candidates=len(candidates),
         likeliest=candidates[best],
         margin=float(totals[0] - totals[1:].max()),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from probes.errors import BadInput
@@ -23,7 +23,7 @@ from probes.model.blocks import Change
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site, select_sites
 
-__all__ = ["Edit", "Tap", "edits", "run_to", "taps"]
+__all__ = ["Edit", "Tap", "edits", "read_logits", "run_to", "taps"]
 
 Tap = Callable[[Site, Float[Tensor, "batch position d_model"]], None]
 """Called once per site and forward pass with the live tensor: copy what you keep."""
@@ -115,3 +115,33 @@ def _writer(site: Site, edit: Edit) -> Change:
         return new.to(dtype=tensor.dtype, device=tensor.device)
 
     return write
+
+
+def read_logits(
+    model: LanguageModel, inputs: Mapping[str, Any], row: Int[Tensor, "slot"], slot: Int[Tensor, "slot"]
+) -> Float[Tensor, "slot d_vocab"]:
+    """Return the logits at some slots of a forward pass; the vocabulary matrix is multiplied with those alone.
+
+    Args:
+        model: plain or on a bridge.
+        inputs: what the model is called with.
+        row: which row of the batch each slot is in.
+        slot: which position of that row.
+
+    Returns:
+        Logits as the model gives them (its dtype, its own scaling or capping), on its device.
+    """
+    picked = []
+
+    def pick(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (hidden,) = args
+        picked.append(hidden[row.to(hidden.device), slot.to(hidden.device)].unsqueeze(0))
+        return tuple(picked)
+
+    # A bridge computes its logits in a way of its own; there they are picked when they are all there.
+    matrix = None if model.bridge is not None else model.module.get_output_embeddings()
+    with ExitStack() as hooks:
+        if matrix is not None:
+            hooks.callback(matrix.register_forward_pre_hook(pick).remove)
+        logits = model.module(**{"use_cache": False, **inputs}).logits
+    return logits[0] if picked else logits[row.to(logits.device), slot.to(logits.device)]

@@ -10,6 +10,7 @@ import torch
 
 import probes
 from probes.model.blocks import is_bridge
+from probes.model.hooks import read_logits
 from probes.model.sites import SITE_NAMES
 
 TEXTS = ["the capital of France is Paris", "a city of Spain is Madrid"]
@@ -115,3 +116,11 @@ def test_nothing_stays_on_a_bridge(both, hooks_of):
 def test_a_bridge_has_no_fingerprint_and_says_why(both):
     with pytest.raises(probes.CouldNotRun, match="no fingerprint"):
         _ = both[1].fingerprint
+
+
+def test_logits_read_at_some_slots_are_those_of_the_whole_pass(both):
+    for model in both:
+        inputs = model.collate([model.encode(text) for text in TEXTS])
+        with torch.no_grad():
+            picked = read_logits(model, inputs, torch.tensor([1, 0, 1]), torch.tensor([2, 0, 2]))
+        assert gap(picked, run(model)[[1, 0, 1], [2, 0, 2]]) < 1e-6
