@@ -47,7 +47,7 @@ class Relation:
     questions: tuple[str, ...] = ()
     """Question forms with `{subject}`, for a relation of your own; those that ship have theirs in `wordings.py`."""
     noun: str = ""
-    """Noun phrase with `{subject}` that stands for the object, "the capital of {subject}"; empty where there is none."""
+    """Noun phrase with `{subject}` that stands for the object, "the capital of {subject}"; empty: there is none."""
     inverse: tuple[str, ...] = ()
     """Texts with `{object}` that the SUBJECT completes after one space: "{object} is the capital of"."""
 
