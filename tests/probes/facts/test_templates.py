@@ -194,9 +194,7 @@ def test_each_relation_has_the_wordings_of_puzzles(relation, phrase, inverse):
 
 
 def test_clozes_are_the_cloze_and_the_paraphrases_that_end_in_the_object():
-    relation = seat(
-        paraphrases=["{object} seats {subject}.", "Look for {subject} in {object}."]
-    )
+    relation = seat(paraphrases=["{object} seats {subject}.", "Look for {subject} in {object}."])
     assert relation.clozes == ("The seat of {subject} is", "Look for {subject} in")
     assert RELATIONS["capital"].clozes[1] == "The capital city of {subject} is called"
     for known in RELATIONS.values():
