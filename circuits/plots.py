@@ -12,11 +12,10 @@ import plotly.graph_objects as go
 
 from circuits.explain.patching import Patching
 from probes.errors import BadInput
-from probes.look import ACCENT, BLUE, TEMPLATE, plain, shorten
+from probes.look import DIVERGING, TEMPLATE, plain, shorten
 
 __all__ = ["patching_heatmap"]
 
-COLOURS = ((0.0, BLUE), (0.5, "#ffffff"), (1.0, ACCENT))
 GRID = "#e6e9ed"
 """Shows in the gaps between cells, so that cells without effect are seen to be there."""
 CONTROL = str.maketrans({"\n": "↵", "\r": "␍", "\t": "⇥", "\0": "␀"})
@@ -49,7 +48,7 @@ def patching_heatmap(patching: Patching, *, titled: bool = True) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=effect, customdata=[names[0]] * layers, xgap=1, ygap=1,
-            colorscale=COLOURS, zmin=-most, zmax=most, zmid=0, colorbar=BAR,
+            colorscale=DIVERGING, zmin=-most, zmax=most, zmid=0, colorbar=BAR,
             hovertemplate="layer %{y}, position %{x}: %{customdata}<br>effect %{z:.3f}<extra></extra>",
         )
     )  # fmt: skip

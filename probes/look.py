@@ -14,7 +14,21 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-__all__ = ["ACCENT", "BLUE", "FONT", "GREY", "INK", "LIGHT", "TEMPLATE", "Html", "percent", "plain", "said", "shorten"]
+__all__ = [
+    "ACCENT",
+    "BLUE",
+    "DIVERGING",
+    "FONT",
+    "GREY",
+    "INK",
+    "LIGHT",
+    "TEMPLATE",
+    "Html",
+    "percent",
+    "plain",
+    "said",
+    "shorten",
+]
 
 INK = "#1f2933"
 """Text, and the line that matters."""
@@ -26,6 +40,8 @@ ACCENT = "#c2410c"
 """The target, alarms, what was chosen."""
 BLUE = "#2b6cb0"
 """Scores below zero, where zero is the boundary."""
+DIVERGING = ((0.0, BLUE), (0.5, "#ffffff"), (1.0, ACCENT))
+"""Colour scale around what means nothing."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 
 

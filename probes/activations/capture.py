@@ -219,10 +219,14 @@ def read_rows(
     passes = plan_passes(model, [selection.ids for selection in chosen], batch_size, share=share_prefixes)
     first = [0, *accumulate(1 if rule.mean else len(selection.positions) for selection in chosen)]
     values = {site: torch.empty(first[-1], model.d_model, dtype=dtype) for site in sites}
+    planned = [(one, _Picks.of(one, chosen, first, rule.mean)) for one in passes]
+    landing = _Landing(sites, max(len(picks.target) for _, picks in planned))
     with tqdm(total=len(chosen), desc="reading", unit="text", disable=None if progress else True, leave=False) as bar:
-        for one in passes:
-            picks = _Picks.of(one, chosen, first, rule.mean)
-            read = _read(model, one.inputs(model), sites, picks)
+        for one, picks in planned:
+            run_to(
+                model, sites, lambda site, tensor, picks=picks: landing.put(site, picks.take(tensor)), one.inputs(model)
+            )
+            read = landing.rows(len(picks.target))
             if one.packed and not torch.isfinite(read).all():
                 break  # what is not finite spreads over a packed row (0 * nan is nan): read plainly to name its text
             _check_finite(read, sites, picks, start)
@@ -282,17 +286,24 @@ class _Picks:
         return sums / torch.bincount(parts).unsqueeze(-1)
 
 
-def _read(
-    model: LanguageModel, inputs: dict[str, Tensor], sites: tuple[Site, ...], picks: _Picks
-) -> Float[Tensor, "site fresh d_model"]:
-    picked: dict[Site, Tensor] = {}
+class _Landing:
+    """Where the rows of a pass lie side by side on the model's device until they are copied to the host at once.
 
-    def tap(site: Site, tensor: Tensor) -> None:
-        picked[site] = picks.take(tensor)
+    It is made once for all passes: what is asked for anew each time is scattered over the heap.
+    """
 
-    run_to(model, sites, tap, inputs)
-    here = picked[sites[0]].device
-    return torch.stack([picked[site].to(here) for site in sites]).cpu()
+    def __init__(self, sites: tuple[Site, ...], most: int):
+        self._index = {site: i for i, site in enumerate(sites)}
+        self._most = most
+        self._rows: Tensor | None = None
+
+    def put(self, site: Site, rows: Float[Tensor, "fresh d_model"]) -> None:
+        if self._rows is None:
+            self._rows = rows.new_empty(len(self._index), self._most, rows.shape[-1])
+        self._rows[self._index[site], : len(rows)] = rows
+
+    def rows(self, count: int) -> Float[Tensor, "site fresh d_model"]:
+        return self._rows[:, :count].cpu()
 
 
 def _check_finite(read: Tensor, sites: tuple[Site, ...], picks: _Picks, start: int) -> None:

@@ -369,13 +369,20 @@ def _check(bench: _Bench, name: str, compared: str, way: Way, margin: float) -> 
 
 
 def _judge(bench: _Bench, check: Check, rows: Rows) -> Check:
+    check = _measured(bench, check, rows)
+    if check.passed:
+        return check
+    return replace(check, cause=_found(lambda: _cause(bench, check, torch.cat(rows), torch.cat(bench.right))))
+
+
+def _measured(bench: _Bench, check: Check, rows: Rows) -> Check:
+    """Return the check with how far scores moved, and where most; a score that is not finite moved farthest."""
     found, right = torch.cat(rows), torch.cat(bench.right)
     where = [(i, at) for i, ids in enumerate(bench.encoded) for at in places(bench.rule, len(ids))]
     moved = (bench.probe.scores(found) - bench.probe.scores(right)).abs()
-    worst = int(torch.where(torch.isfinite(moved), moved, torch.inf).argmax())
-    text, position = where[worst]
+    text, position = where[int(torch.where(torch.isfinite(moved), moved, torch.inf).argmax())]
     finite = bool(torch.isfinite(moved).all())
-    check = replace(
+    return replace(
         check,
         difference=float(moved.max()) if finite else None,
         relative=distance(found, right) if finite else None,
@@ -383,7 +390,6 @@ def _judge(bench: _Bench, check: Check, rows: Rows) -> Check:
         position=position,
         passed=finite and float(moved.max()) <= check.margin,
     )
-    return check if check.passed else replace(check, cause=_found(lambda: _cause(bench, check, found, right)))
 
 
 def _found(search: Callable[[], str]) -> str:
@@ -425,7 +431,8 @@ def _check_reader(bench: _Bench, reader: Reader, margin: float, seed: int) -> Ch
     if given.shape != right.shape or not torch.isfinite(given).all():
         texts = [bench.texts[i] for i in order]
         return replace(check, passed=False, cause=_found(lambda: explain(bench.model, texts, bench.site, given, right)))
-    check = _judge_reader(bench, check, given, order)
+    rows = dict(zip(order, given, strict=True))
+    check = _measured(bench, check, [rows[i][None] for i in range(len(order))])
     if check.relative <= UNLIKE and check.passed:
         return check
     return replace(check, cause=_found(lambda: _cause_of_reader(bench, reader, given, right, order)))
@@ -438,23 +445,6 @@ def _cause_of_reader(bench: _Bench, reader: Reader, given: Tensor, right: Tensor
     if again.shape == right[:few].shape and distance(again, right[:few]) > 0.1 * distance(given, right):
         texts, given, right = texts[:few], again, right[:few]
     return explain(bench.model, texts, bench.site, given, right)
-
-
-def _judge_reader(bench: _Bench, check: Check, given: Tensor, order: list[int]) -> Check:
-    rows: Rows = [torch.empty(0)] * len(order)
-    for row, i in zip(given, order, strict=True):
-        rows[i] = row[None]
-    right, found = torch.cat(bench.right), torch.cat(rows)
-    moved = (bench.probe.scores(found) - bench.probe.scores(right)).abs()
-    worst = int(moved.argmax())
-    return replace(
-        check,
-        difference=float(moved[worst]),
-        relative=distance(found, right),
-        text=bench.origin[worst],
-        position=len(bench.encoded[worst]) - 1,
-        passed=float(moved[worst]) <= check.margin,
-    )
 
 
 def _rows_of(reader: Reader, texts: list[Any]) -> Float[Tensor, "text width"]:

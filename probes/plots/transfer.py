@@ -3,12 +3,11 @@
 import plotly.graph_objects as go
 
 from probes.judging.transfer import MEASURES, Transfer
-from probes.look import ACCENT, BLUE, GREY, INK, TEMPLATE, plain, said
+from probes.look import DIVERGING, GREY, INK, TEMPLATE, plain, said
 from probes.plots.frame import broken, short
 
 __all__ = ["transfer_heat_map"]
 
-COLOURS = ((0.0, BLUE), (0.5, "#ffffff"), (1.0, ACCENT))
 LEAST_CELL, MOST_CELL = 44, 120
 """Pixels: the narrowest cell that holds a figure, and the widest that still looks like one."""
 ROOM = 470
@@ -33,7 +32,7 @@ def transfer_heat_map(transfer: Transfer, measure: str = "auroc", *, titled: boo
     figure = go.Figure(
         go.Heatmap(
             z=values, x=list(range(len(transfer.columns))), y=list(range(len(transfer.rows))), xgap=2, ygap=2,
-            colorscale=COLOURS, zmin=0, zmax=1, showscale=False, hoverinfo="skip",
+            colorscale=DIVERGING, zmin=0, zmax=1, showscale=False, hoverinfo="skip",
         )
     )  # fmt: skip
     for y, row in enumerate(transfer.rows):

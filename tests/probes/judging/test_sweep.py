@@ -62,18 +62,18 @@ def test_scores_and_labels_of_the_test_entities_are_at_hand(found):
     assert again == found.best.controls["auroc"]
 
 
-def test_the_choice_never_looks_at_the_test_entities(found, example):
-    """Test rows made noise, their labels turned over: the same site, method and weights to the last bit."""
-    acts = example["acts"]
-    tested = torch.tensor([group in found.split.test for group in acts.groups])
+def _without_test(acts, split):
+    """The same activations with the rows of the test made noise, and their labels turned over."""
+    tested = torch.tensor([group in split.test for group in acts.groups])
     noise = torch.Generator().manual_seed(5)
-    mutated = dataclasses.replace(
-        acts,
-        values={
-            s: torch.where(tested[:, None], torch.randn(v.shape, generator=noise), v) for s, v in acts.values.items()
-        },
-        labels=torch.where(tested, ~acts.labels, acts.labels),
-    )
+    values = {s: torch.where(tested[:, None], torch.randn(v.shape, generator=noise), v) for s, v in acts.values.items()}
+    return dataclasses.replace(acts, values=values, labels=torch.where(tested, ~acts.labels, acts.labels))
+
+
+def test_the_choice_never_looks_at_the_test_entities(found, example):
+    """Without what the test says: the same site, method and weights to the last bit."""
+    acts = example["acts"]
+    mutated = _without_test(acts, found.split)
     other = sweep(mutated, split=found.split)
     assert (other.site, other.best.method, other.best.bias) == (found.site, found.best.method, found.best.bias)
     assert torch.equal(other.best.weight, found.best.weight)
@@ -251,20 +251,13 @@ def test_with_folds_the_choice_never_looks_at_the_test_entities_and_the_refit_ta
     assert found.folds == 4
     assert "AUROC, 4 folds" in str(found.table)
     assert "chosen by 4 folds of train and calibration" in str(found.table)
-    tested = torch.tensor([group in found.split.test for group in acts.groups])
-    noise = torch.Generator().manual_seed(5)
-    mutated = dataclasses.replace(
-        acts,
-        values={
-            s: torch.where(tested[:, None], torch.randn(v.shape, generator=noise), v) for s, v in acts.values.items()
-        },
-        labels=torch.where(tested, ~acts.labels, acts.labels),
-    )
+    mutated = _without_test(acts, found.split)
     other = sweep(mutated, estimators=["logistic", "lda"], C=(0.001, 1.0), folds=4, split=found.split)
     assert (other.site, other.best.method, other.best.bias) == (found.site, found.best.method, found.best.bias)
     assert torch.equal(other.best.weight, found.best.weight)
     assert [row.calibration for row in other.rows] == [row.calibration for row in found.rows]
     assert [row.test for row in other.rows] != [row.test for row in found.rows]
+    tested = torch.tensor([group in found.split.test for group in acts.groups])
     turned = dataclasses.replace(acts, labels=torch.where(tested, acts.labels, ~acts.labels & (acts.example % 3 > 0)))
     again = sweep(turned, estimators=["logistic", "lda"], C=(0.001, 1.0), folds=4, split=found.split)
     assert [row.calibration for row in again.rows] != [row.calibration for row in found.rows]
