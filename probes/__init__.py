@@ -2,8 +2,8 @@
 knowledge.
 
 In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, judging/,
-parity/, knowing/, look, strips, plots/, page, probing, report, cli. A wing imports only wings listed before it, and
-inside a wing a file only files listed before it.
+parity/, knowing/, look, strips, plots/, page, probing, report, known, cli. A wing imports only wings listed before it,
+and inside a wing a file only files listed before it.
 """
 
 import lazy_loader
@@ -57,5 +57,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reading.streams": ["Stream", "read"],
         "judging.sweep": ["Sweep", "sweep", "transfer"],
         "judging.transfer": ["Transfer", "transfer_matrix"],
+        "knowing.betting": ["Rule", "bet"],
+        "knowing.knowledge": ["Knowing", "Knowledge", "know"],
+        "knowing.puzzles": ["Puzzle", "PuzzleMaker"],
     },
 )

@@ -183,6 +183,11 @@ class Knowing:
         found = Counter(row.quadrant for row in self.rows)
         return {name: found[name] for name in QUADRANTS if found[name] or name in QUADRANTS[:4]}
 
+    @property
+    def decided(self) -> bool:
+        """Whether anything at all was decided, of what was asked for."""
+        return any(row.holds(aspect) is not None for row in self.rows for aspect in ASPECTS)
+
     def by_disagreement(self) -> tuple[Knowledge, ...]:
         """Return the rows, those whose aspects disagree most first."""
         return tuple(sorted(self.rows, key=lambda row: -row.disagreement))

@@ -355,10 +355,13 @@ def _two_hops(topic: Topic, other: Topic) -> list[_Way]:
 
         ways.append(_Way("two hops", f"two hops|from {other.name}", through, askable))
     after = {fact.subject: fact.object for fact in other.facts}
-    askable = {fact.id: after[fact.object] for fact in topic.facts if fact.object in after}
-    # The city of the capital of Ghana is in Ghana: a way back gives everything away.
-    circular = {fact.subject for fact in topic.facts} & set(askable.values())
-    if askable and topic.relation.noun and not other.relation.closed and not circular:
+    askable = {
+        fact.id: after[fact.object]
+        for fact in topic.facts
+        # The city of the capital of Ghana is in Ghana: a way back gives everything away.
+        if fact.object in after and after[fact.object] != fact.subject
+    }
+    if askable and topic.relation.noun and not other.relation.closed:
 
         def beyond(fact: Fact, _: tuple[str, str]) -> tuple[str, ...] | None:
             phrase = topic.relation.noun.replace("{subject}", fact.subject)
