@@ -13,6 +13,7 @@ out, as `heads` lets them see. An answer's beginning is taken as it is after one
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -59,6 +60,7 @@ class Beginnings:
         self._column = {text: i for i, text in enumerate(self.heads)}
         self._rows: dict[str, Float[Tensor, "answer"]] = {}
         self._tops: dict[str, tuple[int, dict[int, int]]] = {}
+        self._table, self._at = np.zeros((0, len(self.heads)), np.float32), dict[str, int]()
 
     def read(self, prompts: Iterable[str], *, progress: bool = False) -> None:
         """Look at the prompts that were not looked at before."""
@@ -101,8 +103,13 @@ class Beginnings:
         top, behind = self._tops[prompt]
         return (top, behind[top]) if top in behind else (top,)
 
-    def __call__(self, prompt: str, text: str) -> float:
-        return float(self._rows[prompt][self._column[text]])
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, "prompt text"]:
+        """Return log-probabilities in nats of texts' beginnings after prompts that were read before."""
+        if len(self._table) < len(self._rows):
+            fresh = list(self._rows.values())[len(self._table) :]
+            self._table = np.concatenate([self._table, torch.stack(fresh).numpy()])
+            self._at = {prompt: i for i, prompt in enumerate(self._rows)}
+        return self._table[np.ix_([self._at[prompt] for prompt in prompts], [self._column[text] for text in texts])]
 
 
 @torch.no_grad()

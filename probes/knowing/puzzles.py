@@ -42,7 +42,7 @@ from functools import cached_property
 from itertools import islice
 
 import numpy as np
-from jaxtyping import UInt64
+from jaxtyping import Float, UInt64
 
 from probes.errors import BadInput, NotFound, nearest
 from probes.facts.facts import Fact, Topic
@@ -56,8 +56,8 @@ RIVALS = 15
 REFERENCES = 16
 """Questions about other subjects, whose median is what lifts are measured from."""
 
-Lookup = Callable[[str, str], float]
-"""Log-probability in nats of an option after a prompt."""
+Lookup = Callable[[Sequence[str], Sequence[str]], Float[np.ndarray, "prompt text"]]
+"""Log-probabilities in nats of texts after prompts."""
 
 
 @dataclass(frozen=True)
@@ -100,26 +100,30 @@ class Puzzle:
 
     def answer(self, lookup: Lookup) -> str:
         """Return the option that a model picks."""
-        lifts = [lift(text, self.question, self.references, lookup) for text in (*self.options, *self.rivals)]
-        return self.options[0] if lifts[0] > max(lifts[1:]) else self.options[1]
+        lifts = lift((*self.options, *self.rivals), self.question, self.references, lookup)
+        return self.options[0] if lifts[0] > lifts[1:].max() else self.options[1]
 
     def won(self, lookup: Lookup) -> bool:
         """Whether that is the right one."""
         return self.answer(lookup) == self.right
 
 
-def lift(text: str, question: Sequence[str], references: Sequence[Sequence[str]], lookup: Lookup) -> float:
-    """Return how much likelier a question makes a text than questions about other subjects do, in nats.
+def lift(
+    texts: Sequence[str], question: Sequence[str], references: Sequence[Sequence[str]], lookup: Lookup
+) -> Float[np.ndarray, "text"]:
+    """Return how much likelier a question makes texts than questions about other subjects do, in nats.
 
     Args:
-        text: what goes on after the prompts.
+        texts: what goes on after the prompts.
         question: prompts, which are averaged over.
         references: the prompts of each other subject, as many.
         lookup: of log-probabilities.
     """
-    here = sum(lookup(prompt, text) for prompt in question) / len(question)
-    there = [sum(lookup(prompt, text) for prompt in prompts) / len(prompts) for prompts in references]
-    return here - (float(np.median(there)) if there else 0.0)
+    here = lookup(question, texts).mean(0)
+    if not references:
+        return here
+    there = lookup([prompt for prompts in references for prompt in prompts], texts)
+    return here - np.median(there.reshape(len(references), -1, len(texts)).mean(1), axis=0)
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,8 @@ class PuzzleMaker:
         self._objects: dict[str, set[str]] = {}
         self._subjects: dict[str, set[str]] = {}
         self._rivals: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._references: dict[str, list[tuple[Fact, str, tuple[str, ...]]]] = {}
+        self._ids = [fact.id for fact in topic.facts]
         for fact in topic.facts:
             self._objects.setdefault(fact.subject, set()).add(fact.object)
             self._subjects.setdefault(fact.object, set()).add(fact.subject)
@@ -226,7 +232,7 @@ class PuzzleMaker:
             way = ways[(number + turn) % len(ways)]
             for at in order:
                 twin = self.topic.facts[at]
-                if twin.id not in used and self._fits(way, fact, twin):
+                if self._ids[at] in way.answers and self._ids[at] not in used and self._fits(way, fact, twin):
                     return self._puzzle(way, fact, twin, number, bool(_digest(f"coin|{key}") & 1))
         return None
 
@@ -240,24 +246,33 @@ class PuzzleMaker:
             right |= self._subjects[fact.object] | self._subjects[twin.object]
         rivals = islice((text for text in self._others(fact, way) if text not in right), RIVALS)
         references: dict[tuple[str, ...], None] = {}
-        for at in self._order(f"reference|{self.seed}|{way.name}"):
-            other = self.topic.facts[at]
-            if other.id in way.answers and way.answers[other.id] not in right:
-                prompts = way.ask(other, options)
-                if prompts not in asked:
-                    references[prompts] = None
-            if len(references) == REFERENCES:
-                break
+        for other, answer, prompts in self._about_others(way):
+            if answer not in right and other.id not in (fact.id, twin.id) and prompts not in asked:
+                references[prompts] = None
+                if len(references) == REFERENCES:
+                    break
         return Puzzle(fact, twin, way.form, number, tails, asked, options, tuple(rivals), tuple(references))
+
+    def _about_others(self, way: _Way) -> list[tuple[Fact, str, tuple[str, ...]]]:
+        """Return facts with their answers and prompts, in an order that is the wording's own."""
+        if way.name not in self._references:
+            order = self._order(f"reference|{self.seed}|{way.name}")
+            facts = [self.topic.facts[at] for at in order if self._ids[at] in way.answers]
+            self._references[way.name] = [(one, way.answers[one.id], way.ask(one, ("", ""))) for one in facts]
+        return self._references[way.name]
 
     def _others(self, fact: Fact, way: _Way) -> tuple[str, ...]:
         """Return the answers that can be rivals of a fact's own, in an order of its own."""
         key = fact.id, way.name
         if key not in self._rivals:
-            order = (self.topic.facts[at].id for at in self._order(f"rivals|{self.seed}|{fact.id}"))
-            texts = (way.answers[each] for each in order if each in way.answers)
-            own = way.answers[fact.id]
-            self._rivals[key] = tuple(dict.fromkeys(text for text in texts if not self._alike(own, text)))
+            own, found = way.answers[fact.id], dict[str, None]()
+            for at in self._order(f"rivals|{self.seed}|{fact.id}"):
+                text = way.answers.get(self._ids[at])
+                if text is not None and not self._alike(own, text):
+                    found[text] = None
+                    if len(found) == 4 * RIVALS:  # some of them will be right for a twin
+                        break
+            self._rivals[key] = tuple(found)
         return self._rivals[key]
 
     def _alike(self, a: str, b: str) -> bool:
@@ -265,7 +280,7 @@ class PuzzleMaker:
         return same or a.casefold().startswith(b.casefold()) or b.casefold().startswith(a.casefold())
 
     def _fits(self, way: _Way, fact: Fact, twin: Fact) -> bool:
-        if twin.id not in way.answers or twin.subject == fact.subject or twin.object == fact.object:
+        if twin.subject == fact.subject or twin.object == fact.object:
             return False
         own, other = way.answers[fact.id], way.answers[twin.id]
         if self._alike(own, other) or twin.id in self._unfit:

@@ -22,7 +22,7 @@ def test_known_facts_are_known_and_others_are_not(seats, half):
     found = ask(maker, readers, seats.facts, maker.forms)
     decided = [found[fact.id].decision for fact in seats.facts]
     assert decided[::2] == [KNOWS] * 20
-    assert decided[1::2].count(IGNORANT) >= 16, "luck that comes back leaves a few undecided"
+    assert decided[1::2].count(IGNORANT) >= 14, "of 39 twins some run out before they decide"
     assert KNOWS not in decided[1::2]
 
 

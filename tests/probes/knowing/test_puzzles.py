@@ -28,10 +28,10 @@ def test_a_puzzle_by_hand():
                     (("of Peru is",),))  # fmt: skip
     table = {"of France is": (3.0, 2.0), "of Spain is": (2.0, 3.0), "of Peru is": (1.0, 1.5)}
 
-    def lookup(prompt, text):
-        return table[prompt][("Paris", "Madrid").index(text)]
+    def lookup(prompts, texts):
+        return np.array([[table[prompt][("Paris", "Madrid").index(text)] for text in texts] for prompt in prompts])
 
-    assert lift("Paris", ("of France is",), (("of Peru is",),), lookup) == 2.0
+    assert lift(["Paris", "Madrid"], ("of France is",), (("of Peru is",),), lookup).tolist() == [2.0, 0.5]
     assert puzzle.right == "Paris"
     assert puzzle.won(lookup)
     tails = replace(puzzle, tails=True)
@@ -39,8 +39,9 @@ def test_a_puzzle_by_hand():
     assert tails.won(lookup), "1 < 1.5"
     assert set(puzzle.prompts) == {"of France is", "of Peru is"}, "only what is asked is looked up"
 
-    def lima(prompt, text):
-        return lookup(prompt, text) if text != "Lima" else 9.0 if "France" in prompt else 0.0
+    def lima(prompts, texts):
+        france = np.array([[9.0 if "France" in prompt else 0.0] for prompt in prompts])
+        return np.concatenate([lookup(prompts, texts[:2]), france], 1)
 
     assert replace(puzzle, rivals=("Lima",)).answer(lima) == "Madrid", "what a rival beats isn't the answer"
 
