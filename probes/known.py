@@ -106,9 +106,10 @@ def know_topic(
 
 def _table(rows: Sequence[Knowledge]) -> Section:
     caption = (
-        "Cloze rank: the object among all objects, by what the prompt adds to it. Belief margin: true statement over "
-        "false ones, held out. Use: nats that the object loses with the fact's direction, beyond random ones. *: the "
-        "interval lies above 0 (for use: and the object is ranked first)."
+        "Cloze rank: the object among all objects, by what the prompt adds to it. Says first: how greedy decoding "
+        "begins, and whether the object does. Belief margin: true statement over false ones, held out. Use: nats that "
+        "the object loses with the fact's directions, beyond random ones. *: the interval lies above 0 (for use: and "
+        "the object is ranked first)."
     )
     said = "; ".join(f"{name}: {words}" for name, words in MEANINGS.items() if any(r.quadrant == name for r in rows))
     table = Grid(HEADINGS, [row.cells() for row in rows], caption)
@@ -151,7 +152,7 @@ def _puzzles(row: Knowledge) -> Grid:
         )
     ]
     caption = "The options stay; a coin draws which of the two subjects is asked about."
-    return Grid(("", "form", "question", "options", "answer", "it is"), cells, caption)
+    return Grid(("", "form", "question", "options", "answer", "right"), cells, caption)
 
 
 def _settings(knowing: Knowing, left: int) -> Section:

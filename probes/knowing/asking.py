@@ -7,8 +7,11 @@
    what earlier rounds have read is not read again. Two of three puzzles of the first stream are clozes, the third a
    comparison; inverse and two hops are streams of their own (a model that was told a fact one way need not know it the
    other way round; Berglund et al. 2023, 2309.12288).
-3. Bets (betting.py): "knows" when the mean wealth over streams reaches 1 / alpha, "does not know" when the reciprocal
-   wealth of every stream does. A stream that is refuted by itself is not asked further.
+3. Bets (betting.py): who confuses a subject firmly may be right of it in one stream by luck, in every puzzle; luck in
+   two is rare. So to know is to be right in two streams at least, or in the only one. "Knows" is said when the mean
+   over pairs of streams of the smaller wealth reaches 1 / alpha (the smaller of two is worth no more than either),
+   "does not know" when of the reciprocal wealths all but one have reached 2 / alpha: of two streams that know, one is
+   then among them. A stream that is refuted by itself is not asked further.
 
 No probe has a say: the order of the puzzles is drawn.
 
@@ -17,7 +20,8 @@ Limits: reference facts are those that a model says, so a form that it could onl
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp
+from itertools import combinations
+from math import exp, log
 from types import MappingProxyType
 
 from probes.errors import BadInput
@@ -66,9 +70,9 @@ class Asked:
     answers: tuple[str, ...]
     """What the model picked."""
     path: tuple[float, ...]
-    """Mean wealth of the bets against chance after each puzzle."""
+    """Wealth of the bets against chance after each puzzle, over streams."""
     refuting: tuple[float, ...]
-    """Least wealth of the bets against knowing."""
+    """Wealth of the bets against knowing, over streams."""
 
     @property
     def right(self) -> tuple[bool, ...]:
@@ -171,6 +175,14 @@ class _Open:
         limit = exp(self.rule.bound)
         return KNOWS if self.path[-1] >= limit else IGNORANT if self.refuting[-1] >= limit else UNDECIDED
 
+    def _combine(self) -> tuple[float, float]:
+        """Return the wealth of the bets of all streams against chance, and against knowing (in units of one stream)."""
+        wealths = sorted((min(each.wealth, 700.0) for each in self.streams), reverse=True)
+        if len(wealths) == 1:
+            return exp(wealths[0]), exp(min(-wealths[0], 700.0))
+        pairs = [exp(min(pair)) for pair in combinations(wealths, 2)]
+        return sum(pairs) / len(pairs), exp(min(-wealths[1], 700.0)) / 2
+
     def draw(self, maker: PuzzleMaker) -> list[tuple[_Stream, Puzzle]]:
         drawn = [(stream, stream.next(maker, self.fact)) for stream in self.streams if not stream.over]
         return [(stream, puzzle) for stream, puzzle in drawn if puzzle is not None]
@@ -179,12 +191,12 @@ class _Open:
         if self.decision != UNDECIDED:
             return
         stream.wealth += self.rule.logs(0.5)[0 if answer == puzzle.right else 1]
-        stream.over = stream.over or -stream.wealth >= self.rule.bound
+        stream.over = stream.over or -stream.wealth >= self.rule.bound + (log(2) if len(self.streams) > 1 else 0)
         self.puzzles.append(puzzle)
         self.answers.append(answer)
-        wealths = [each.wealth for each in self.streams if each.wealth or each.number]
-        self.path.append(sum(exp(min(each.wealth, 700)) for each in self.streams) / len(self.streams))
-        self.refuting.append(min(exp(min(-wealth, 700)) for wealth in wealths))
+        knows, refuting = self._combine()
+        self.path.append(knows)
+        self.refuting.append(refuting)
 
     def done(self) -> Asked:
         parts = (self.puzzles, self.answers, self.path, self.refuting)

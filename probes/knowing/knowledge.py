@@ -122,7 +122,7 @@ class Knowledge:
         return (
             f"{self.fact.subject} | {self.fact.object}",
             f"{said.rank} of {said.candidates}" if said else "-",
-            f"{said.answer}{'' if said.greedy else ' (wrong)'}" if said else "-",
+            f"{'yes' if said.greedy else 'no'}: {said.answer}" if said else "-",
             _shown(self.believes, self.holds("believes")),
             f"{asked.won} of {len(asked.puzzles)}" if asked else "-",
             asked.decision if asked else "not measurable",
@@ -147,7 +147,7 @@ class Knowledge:
         return found
 
 
-HEADINGS = ("fact", "cloze rank", "greedy", "belief margin", "puzzles right", "knows", "use (nats)", "quadrant")
+HEADINGS = ("fact", "cloze rank", "says first", "belief margin", "puzzles right", "knows", "use (nats)", "quadrant")
 
 
 def _shown(measure: Measure, holds: bool | None) -> str:

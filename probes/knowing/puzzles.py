@@ -14,8 +14,8 @@ The answer is the fact's own option where the question lifts it above every riva
 
     lift(o) = log p(o | question) - median over other subjects r of log p(o | question about r)
 
-Rivals are the twin's option and fifteen more answers of the topic: to beat one is luck every other time, and such luck
-comes back in every puzzle of a fact; to beat all is luck once in seventeen. A comparison names its options, so it has
+Rivals are the twin's option and thirty more answers of the topic: to beat one is luck every other time, and such luck
+comes back in every puzzle of a fact; to beat all is luck once in thirty-two. A comparison names its options, so it has
 no other rivals, and no median. The rule looks at the question asked and at nothing else of the twins, so the coin stays
 fair to it. (The difference of the two differences, own - twin's here less the same there, would beat every prior; but
 it is the same whichever of the two is asked: the coin would decide nothing, and chance would rest on the hope that
@@ -30,8 +30,9 @@ subject, or the other way round (Tunisia, Tunis); two options one of which begin
 are what is scored (`heads`), that begin alike.
 
 Limits: what the coin makes exact is the chance of who ignores the subject. Who confuses it, firmly and always alike, is
-by luck right of one fact in seventeen; other wordings are what tells that from knowledge. Where a subject is linked to
-objects of a region or a kind, beating fifteen of all kinds is not yet knowing.
+by luck right of one fact in thirty-two (of one in twelve, where a topic has twelve answers); other wordings and forms
+are what tells that from knowledge. Where a subject is linked to objects of a region or a kind, beating thirty of all
+kinds is not yet knowing.
 """
 
 import hashlib
@@ -51,7 +52,7 @@ from probes.facts.templates import fill
 __all__ = ["FORMS", "Puzzle", "PuzzleMaker", "gives_away", "lift"]
 
 FORMS = ("cloze", "comparison", "inverse", "two hops")
-RIVALS = 15
+RIVALS = 30
 """Further answers that the own one must beat."""
 REFERENCES = 16
 """Questions about other subjects, whose median is what lifts are measured from."""

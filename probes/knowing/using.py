@@ -1,8 +1,9 @@
 """Using: does the answer hang on what sets the fact's subject apart inside the model.
 
-1. The fact's direction at one site: the mean activation at the subject's last token over the relation's other cloze
-   prompts (the first is kept for the test), less the mean over all subjects; scaled to norm 1.
-2. Ablate: in the cloze prompt, from the subject's last token on, take away what lies along it beyond the mean of all
+1. The fact's directions at one site, one for the subject's last token and one for the end of the prompt: the mean
+   activation there over the relation's other cloze prompts (the first is kept for the test), less the mean over all
+   subjects; scaled to norm 1.
+2. Ablate: in the cloze prompt, from the subject's last token on, take away what lies along them beyond the mean of all
    subjects, h - ((h - m) . d) d.
 3. Beside it random directions of the span of the top principal components of all subjects' activations at those
    tokens: the very same amounts are taken away along them.
@@ -14,7 +15,7 @@ Used is a fact whose interval lies above 0.
 
 Sources: Ravfogel et al. 2020 (2004.07667) for taking directions away; Heimersheim & Mendel 2024 (2409.15019): random
 directions must lie where activations vary, or they do nothing.
-Limits: one direction, one site in the first half of the model, where the subject is still being looked up; what is
+Limits: two directions, one site in the first half of the model, where the subject is still being looked up; what is
 stored elsewhere is missed. A relation with a single cloze has its direction from that very prompt.
 """
 
@@ -94,14 +95,15 @@ def use(
     if len(every) < 8:
         raise BadInput(f"{len(every)} subjects are too few to tell what sets one apart; give 8 at least")
     learn = topic.relation.clozes[1:] or topic.relation.clozes
-    means = torch.stack([_subject_rows(model, text, every, site)[0] for text in learn]).mean(0)
-    test, positions = _subject_rows(model, topic.relation.cloze, every, site)
     at = {fact.subject: i for i, fact in enumerate(every)}
-    away = means - means.mean(0)
-    directions = away / away.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    centre = test.mean(0)
-    _, _, basis = torch.linalg.svd(test - centre, full_matrices=False)
-    basis = basis[: min(TOP, len(every) - 1)]
+    read = [_rows(model, text, every, site) for text in learn]
+    test = _rows(model, topic.relation.cloze, every, site)
+    places = []
+    for place in range(2):
+        away = torch.stack([rows[place] for rows in read]).mean(0)
+        away = away - away.mean(0)
+        _, _, basis = torch.linalg.svd(test[place] - test[place].mean(0), full_matrices=False)
+        places.append((_unit(away), test[place].mean(0), basis[: min(TOP, len(every) - 1)]))
     found = {}
     for fact in facts:
         others = [text for text in fact.distractors or _objects(topic) if text != fact.object]
@@ -110,10 +112,14 @@ def use(
         if not others:
             continue
         picked = [others[i] for i in torch.randperm(len(others), generator=generator)[:DISTRACTORS].tolist()]
-        drawn = torch.randn(RANDOM, len(basis), generator=generator) @ basis
-        rows = torch.cat([torch.zeros(1, model.d_model), directions[at[fact.subject]][None], _unit(drawn)])
-        start = positions[at[fact.subject]]
-        margins = _margins(model, topic.cloze(fact), fact, picked, reader, site, rows, centre, start)
+        along = []
+        for directions, _, basis in places:
+            drawn = torch.randn(RANDOM, len(basis), generator=generator) @ basis
+            own = directions[at[fact.subject]][None]
+            along.append(torch.cat([torch.zeros(1, model.d_model), own, _unit(drawn)]))
+        centres = [centre for _, centre, _ in places]
+        start = test[2][at[fact.subject]]
+        margins = _margins(model, topic.cloze(fact), fact, picked, reader, site, along, centres, start)
         drops = margins[0] - margins[1:]
         half = float(t.ppf(0.975, RANDOM - 1) * drops[1:].std() * sqrt(1 + 1 / RANDOM))
         value = float(drops[0] - drops[1:].mean())
@@ -122,14 +128,15 @@ def use(
     return found
 
 
-def _subject_rows(
+def _rows(
     model: LanguageModel, text: str, facts: Sequence[Fact], site: Site
-) -> tuple[Float[Tensor, "fact d_model"], list[int]]:
-    """Return what the site holds at the last token of each subject in a prompt, and where that is."""
+) -> tuple[Float[Tensor, "fact d_model"], Float[Tensor, "fact d_model"], list[int]]:
+    """Return what the site holds at the last token of each subject and of each prompt, and where the subject ends."""
     prompts = [fill(text, fact.subject) for fact in facts]
     acts = capture(model, prompts, site, tokens="entity", entities=[fact.subject for fact in facts])
     last = acts.example.bincount(minlength=len(prompts)).cumsum(0) - 1
-    return acts.values[site][last], acts.position[last].tolist()
+    ends = capture(model, prompts, site).values[site]
+    return acts.values[site][last], ends, acts.position[last].tolist()
 
 
 @torch.no_grad()
@@ -140,26 +147,26 @@ def _margins(
     others: Sequence[str],
     reader: Beginnings,
     site: Site,
-    along: Float[Tensor, "row d_model"],
-    centre: Float[Tensor, "d_model"],
+    along: Sequence[Float[Tensor, "row d_model"]],
+    centres: Sequence[Float[Tensor, "d_model"]],
     start: int,
 ) -> Float[Tensor, "row"]:
     """Return the object's margin for each row; what is taken away is measured along row 1, and taken along each."""
-    where = model.blocks[site.layer].module
-    device = next(where.parameters()).device
-    along, centre, measure = (part.to(device) for part in (along, centre, along[1]))
 
     def ablate(tensor: Tensor) -> Tensor:
         new = tensor.clone()
-        amount = (tensor[:, start:].float() - centre) @ measure
-        new[:, start:] -= (amount.unsqueeze(-1) * along.unsqueeze(1)).to(tensor.dtype)
+        for where, rows, centre in zip((slice(start, -1), slice(-1, None)), along, centres, strict=True):
+            rows, centre = rows.to(tensor.device), centre.to(tensor.device)
+            amount = (tensor[:, where].float() - centre) @ rows[1]
+            new[:, where] -= (amount.unsqueeze(-1) * rows.unsqueeze(1)).to(tensor.dtype)
         return new
 
     ids = model.encode(prompt)
-    inputs = model.collate([ids] * len(along))
-    rows = torch.arange(len(along))
+    inputs = model.collate([ids] * len(along[0]))
+    rows = torch.arange(len(along[0]))
     with edits(model, {site: ablate}):
-        logs = read_logits(model, inputs, rows, torch.full((len(along),), len(ids) - 1)).float().log_softmax(-1).cpu()
+        logits = read_logits(model, inputs, rows, torch.full_like(rows, len(ids) - 1))
+    logs = logits.float().log_softmax(-1).cpu()
     wrong = torch.tensor([reader.heads[text][0] for text in others])
     return logs[:, reader.heads[fact.object][0]] - logs[:, wrong].mean(1)
 
@@ -169,7 +176,7 @@ def _objects(topic: Topic) -> tuple[str, ...]:
 
 
 def _unit(rows: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
-    return rows / rows.norm(dim=1, keepdim=True)
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def _number(seed: int, name: str) -> int:

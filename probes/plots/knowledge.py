@@ -79,10 +79,11 @@ def wealth(
             x=steps, y=[max(value, floor) for value in values], mode="lines", line={"color": colour, "width": 2},
             hovertemplate=f"puzzle %{{x}}: wealth on '{name}' %{{y:.3g}}<extra></extra>",
         )  # fmt: skip
+    fills = [ACCENT if one else "white" for one in right]
     marks = ["right" if one else "wrong" for one in right]
     figure.add_scatter(
         x=steps, y=[max(value, floor) for value in path], mode="markers", customdata=marks,
-        marker={"size": 7, "color": [ACCENT if one else "white" for one in right], "line": {"color": ACCENT}},
+        marker={"size": 7, "color": fills, "line": {"color": ACCENT, "width": 1}},
         hovertemplate="puzzle %{x}: %{customdata}<extra></extra>",
     )  # fmt: skip
     figure.add_hline(1 / alpha, line={"color": INK, "width": 1, "dash": "dash"})

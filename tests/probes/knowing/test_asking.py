@@ -1,5 +1,7 @@
 """Asking: forms that reference facts fail are left out, and bets go on until each fact is decided."""
 
+from math import exp
+
 import pytest
 
 from probes.errors import BadInput
@@ -38,18 +40,28 @@ def test_with_one_stream_the_bets_are_those_of_betting(seats, half):
         assert asked.by_form() == {"cloze": (asked.won, len(asked.puzzles))}
 
 
-def test_streams_are_averaged_for_knowing_and_the_least_counts_for_not_knowing(seats, table):
-    """Known from subject to object alone: the inverse stream is lost, and knowing shows nevertheless."""
+def test_knowing_takes_two_streams_or_the_only_one(seats, table):
+    """Right from subject to object alone, in every puzzle: luck can do that, and two streams can tell."""
     maker, fact = PuzzleMaker(seats, seed=100), seats.facts[0]
-    forward, blank = table({(fact.subject, fact.object)}), table(())
-    readers = {"cloze": forward, "comparison": forward, "inverse": blank}
-    found = ask(maker, readers, [fact], maker.forms)[fact.id]
-    assert found.decision == KNOWS
-    right, n = found.by_form()["inverse"]
-    assert right < n
-    first = found.path[1], found.right[:2]  # a cloze and an inverse puzzle
-    factors = [Rule().logs(0.5)[0 if one else 1] for one in first[1]]
-    assert first[0] == pytest.approx(sum(2.718281828459045**x for x in factors) / 2)
+    able, blank = table({(fact.subject, fact.object)}), table(())
+    both = ask(maker, dict.fromkeys(maker.forms, able), [fact], maker.forms)[fact.id]
+    assert both.decision == KNOWS
+    one = ask(maker, {"cloze": able, "comparison": able, "inverse": blank}, [fact], maker.forms)[fact.id]
+    assert one.decision == IGNORANT
+    assert one.by_form()["inverse"][0] < one.by_form()["inverse"][1]
+    alone = ask(maker, {"cloze": able}, [fact], ["cloze"])[fact.id]
+    assert alone.decision == KNOWS
+
+
+def test_the_smaller_wealth_of_a_pair_counts_by_hand(seats, table):
+    """After one puzzle of each of two streams, one right and one wrong: 1.5 and .25, so .25; and 1 / 1.5 / 2."""
+    right, wrong = (exp(x) for x in Rule().logs(0.5))
+    maker = PuzzleMaker(seats, seed=100)
+    for fact in seats.facts:
+        found = ask(maker, dict.fromkeys(maker.forms, table((), 9)), [fact], maker.forms, most=1)[fact.id]
+        wealths = [right if one else wrong for one in found.right]
+        assert found.path[-1] == pytest.approx(min(wealths))
+        assert found.refuting[-1] == pytest.approx(1 / min(wealths) / 2)
 
 
 def test_each_round_is_one_reading_and_nothing_is_asked_after_the_decision(seats, half):

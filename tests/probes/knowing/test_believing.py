@@ -44,7 +44,7 @@ def test_facts_that_the_activations_tell_are_believed_and_others_are_not(read, t
     seen = read({(fact.subject, fact.object) for fact in topic.facts[:80]})
     found = believe(None, topic, seed=100)
     held = [found.each[fact.id].holds for fact in topic.facts]
-    assert sum(held[:80]) >= 72
+    assert sum(held[:80]) >= 64
     assert sum(held[80:]) <= 6
     assert found.sites == ("resid_post.1",) * 5
     assert len(seen["texts"]) == 4 * 120

@@ -74,19 +74,22 @@ def test_what_the_weights_say_is_said_and_known_and_the_rest_is_not(found, topic
 def test_taking_the_direction_of_a_fact_away_takes_its_answer(found, topic):
     """The answer is read off the embedding itself: without it, it is gone; random directions cost less."""
     used = [found[fact.id].used.drop for fact in topic.facts]
-    assert all(drop.lower > 0 for drop in used[:12])
-    assert all(found[fact.id].holds("uses") for fact in topic.facts[:12])
-    assert min(drop.value for drop in used[:12]) > max(drop.value for drop in used[12:])
+    assert sum(drop.lower > 0 for drop in used[:12]) >= 10
+    assert sum(found[fact.id].holds("uses") for fact in topic.facts[:12]) >= 10
+    assert not any(found[fact.id].holds("uses") for fact in topic.facts[12:] if found[fact.id].said.rank > 1)
+    assert sorted(drop.value for drop in used[:12])[3] > max(drop.value for drop in used[12:])
 
 
-def test_what_cannot_be_measured_says_why(found, topic):
+def test_what_cannot_be_measured_says_why(told, found, topic):
     row = found.rows[0]
     assert isinstance(row.believes, NotMeasurable)
     assert "too few" in row.believes.why
     assert str(row.believes).startswith("not measurable: ")
     closed = replace(topic, relation=replace(SEAT, closed=True))
-    closed = replace(closed, facts=tuple(replace(fact, distractors=("word40", "word41")) for fact in topic.facts))
-    assert closed.facts[0].distractors
+    facts = tuple(replace(fact, distractors=("word33", "word34")) for fact in topic.facts)
+    rows = know(told, replace(closed, name="closed", facts=facts), seed=100, aspects=["knows"]).rows
+    assert "name their possible objects" in rows[0].knows.why
+    assert rows[0].said.candidates == 3, "its own distractors"
 
 
 def test_only_some_facts_are_asked_and_the_others_serve_beside(told, topic, found):
@@ -102,7 +105,7 @@ def test_the_same_seed_gives_the_same_answer(told, topic, found):
     again = know(told, topic, seed=100)
     assert {**again.to_dict(), "seconds": 0} == {**found.to_dict(), "seconds": 0}
     other = know(told, topic, seed=101)
-    assert [row.asked.puzzles for row in other.rows if row.asked] != [row.asked.puzzles for row in found.rows]
+    assert other.rows[0].asked.puzzles != found.rows[0].asked.puzzles
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,7 @@ def test_what_cannot_be_asked_is_refused(told, topic, wrong, error):
 
 
 def row_of(says, decision):
-    said = Said(1 if says else 2, 9, (1 if says else 2,), says, "x", "y", SOME)
+    said = Said(1 if says else 2, 9, (1 if says else 2,), says, "x", "y", 5.0, SOME)
     asked = Asked(decision, (), (), (), ())
     return Knowledge(seat(0, 1), SOME, SOME, SOME, SOME, said, None, asked, None)
 
@@ -147,13 +150,14 @@ def test_the_quadrant(says, decision, quadrant):
 
 
 def test_saying_takes_rank_one_in_half_of_the_wordings():
-    def said(*ranks):
-        return Said(ranks[0], 9, ranks, True, "x", "y", SOME)
+    def said(*ranks, lift=5.0):
+        return Said(ranks[0], 9, ranks, True, "x", "y", lift, SOME)
 
     assert said(1, 1, 2, 2).holds
     assert not said(1, 2, 2).holds
     assert not said(2, 1, 1, 1).holds
     assert said(1).holds
+    assert not said(1, lift=2.0).holds, "log 9 = 2.2 nats pick one of nine"
 
 
 def test_the_table_the_json_and_the_page(found, tmp_path):
