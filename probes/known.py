@@ -109,7 +109,7 @@ def _table(rows: Sequence[Knowledge]) -> Section:
         "Cloze rank: the object among all objects, by what the prompt adds to it. Says first: how greedy decoding "
         "begins, and whether the object does. Belief margin: true statement over false ones, held out. Use: nats that "
         "the object loses with the fact's directions, beyond random ones. *: the interval lies above 0 (for use: and "
-        "the object is ranked first)."
+        "the fact is said)."
     )
     said = "; ".join(f"{name}: {words}" for name, words in MEANINGS.items() if any(r.quadrant == name for r in rows))
     table = Grid(HEADINGS, [row.cells() for row in rows], caption)

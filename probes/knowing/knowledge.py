@@ -4,7 +4,7 @@
 2. believes  whether a truth probe that never saw the fact puts the true statement first (believing.py);
 3. knows     whether puzzles that only the link answers are got right, bet upon until decided (asking.py);
 4. uses      whether the answer changes when the fact's direction is taken away (using.py); only an answer that is
-             given can change, so a fact that is not ranked first is not used.
+             given can change, so a fact that is not said is not used.
 
 Each is an Estimate with an interval, or not measurable for a stated reason. Knowing and saying make the quadrant:
 knows-says, knows-denies, guesses (says without knowing), ignorant; undecided where the bets are.
@@ -96,7 +96,7 @@ class Knowledge:
         if aspect == "uses":
             if self.used is None or self.said is None:
                 return None
-            return self.said.rank == 1 and self.used.holds
+            return self.said.holds and self.used.holds
         raise NotFound(f"{aspect!r} is no aspect; {nearest(str(aspect), ASPECTS)}")
 
     @property
@@ -219,7 +219,7 @@ class Knowing:
         rows = [HEADINGS, *(row.cells() for row in self.rows)]
         widths = [min(44, max(len(row[i]) for row in rows)) for i in range(len(HEADINGS))]
         lines = ["  ".join(cell[:44].ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        notes = [*self.notes, "*: the interval lies above 0 (and the object is ranked first, for use)"]
+        notes = [*self.notes, "*: the interval lies above 0 (and the fact is said, for use)"]
         return "\n".join([self.sentence, *(line.rstrip() for line in lines), *notes])
 
     def __repr__(self) -> str:
