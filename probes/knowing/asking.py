@@ -141,18 +141,23 @@ class _Stream:
     def __init__(self, forms: Sequence[str]):
         self.forms, self.number, self.wealth = forms, 0, 0.0
         self.used: dict[str, list[str]] = {}
+        self.counts: dict[str, int] = {}
         self.over = False
 
     def next(self, maker: PuzzleMaker, fact: Fact) -> Puzzle | None:
         for turn in range(len(self.forms)):
             form = self.forms[(self.number + turn) % len(self.forms)]
             used = self.used.setdefault(form, [])
-            puzzle = maker.draw(fact, form, len(used), used)
+            count = self.counts[form] = self.counts.get(form, 0) + 1
+            puzzle = maker.draw(fact, form, count - 1, used)
+            if puzzle is None and used:  # every twin had its turn: round again, under fresh coins
+                used.clear()
+                puzzle = maker.draw(fact, form, count - 1, used)
             if puzzle is not None:
                 used.append(puzzle.twin.id)
                 self.number += 1
                 return puzzle
-        self.over = True  # every twin had its turn
+        self.over = True  # no twin fits
         return None
 
 

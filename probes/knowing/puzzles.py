@@ -10,7 +10,7 @@ under heads and tails and is right with probability 1/2: exactly, whatever else 
 4. `two hops`    a link of another topic must be followed, too: "The capital of the country in which the city of Lyon
    lies is", either to get at the subject or to go on from the object.
 
-The answer is the fact's own option where the question lifts it above every rival, else the twin's:
+The answer is the fact's own option where the question lifts it a nat above every rival, else the twin's:
 
     lift(o) = log p(o | question) - median over other subjects r of log p(o | question about r)
 
@@ -54,6 +54,8 @@ __all__ = ["FORMS", "Puzzle", "PuzzleMaker", "gives_away", "lift"]
 FORMS = ("cloze", "comparison", "inverse", "two hops")
 RIVALS = 30
 """Further answers that the own one must beat."""
+AHEAD = 1.0
+"""Nats by which it must be lifted more than any, where there are rivals."""
 REFERENCES = 16
 """Questions about other subjects, whose median is what lifts are measured from."""
 
@@ -102,7 +104,8 @@ class Puzzle:
     def answer(self, lookup: Lookup) -> str:
         """Return the option that a model picks."""
         lifts = lift((*self.options, *self.rivals), self.question, self.references, lookup)
-        return self.options[0] if lifts[0] > lifts[1:].max() else self.options[1]
+        ahead = AHEAD if self.rivals else 0.0
+        return self.options[0] if lifts[0] - lifts[1:].max() > ahead else self.options[1]
 
     def won(self, lookup: Lookup) -> bool:
         """Whether that is the right one."""

@@ -5,8 +5,8 @@ Objects are ranked by what the prompt adds to them, the pointwise mutual informa
     lift(o) = log p(begins as o | prompt) - median over subjects r of log p(begins as o | the same prompt about r),
 
 so that a common word is not ahead of a rare name. A fact is said where its object has rank 1 after the cloze prompt,
-and in half of all the relation's cloze prompts at least, and where the prompt adds log(candidates) nats to it or more:
-what it takes to pick one of so many. (Of a dozen objects one comes first anyhow.)
+one nat ahead of the next, and in half of all the relation's cloze prompts at least: of a dozen objects one comes first
+anyhow. (On a model that was never told, what came first by luck was mostly ahead by less, what was told by 2 or more.)
 Beside it stands the greedy answer, which no other object is compared with.
 
 Limits: objects are told by how they begin (beginnings.py); those that begin like the right one are left out of the
@@ -15,7 +15,6 @@ comparison. A model may say a fact and not know it, and the other way round.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
 
 import torch
 
@@ -25,7 +24,10 @@ from probes.facts.templates import fill
 from probes.knowing.beginnings import Beginnings
 from probes.reading.metrics import Estimate, proportion
 
-__all__ = ["Said", "say"]
+__all__ = ["GAP", "Said", "say"]
+
+GAP = 1.0
+"""Nats that the object must be ahead."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,15 @@ class Said:
     """How greedy decoding begins."""
     likeliest: str
     """The candidate that is lifted most."""
-    lift: float
-    """What the cloze prompt adds to the object, in nats."""
+    gap: float
+    """Nats by which it is lifted more than the next candidate after the cloze prompt; negative: less than the first."""
     ahead: Estimate
     """Share of the other candidates that the object is ahead of."""
 
     @property
     def holds(self) -> bool:
         """Whether the model says the fact."""
-        enough = self.lift >= log(self.candidates)
-        return self.rank == 1 and enough and 2 * sum(rank == 1 for rank in self.ranks) >= len(self.ranks)
+        return self.rank == 1 and self.gap >= GAP and 2 * sum(rank == 1 for rank in self.ranks) >= len(self.ranks)
 
 
 def say(topic: Topic, facts: Sequence[Fact], background: Sequence[Fact], reader: Beginnings) -> Mapping[str, Said]:
@@ -91,17 +92,17 @@ def say(topic: Topic, facts: Sequence[Fact], background: Sequence[Fact], reader:
             )  # fmt: skip
         names = [fact.object, *others]
         columns = torch.tensor([reader.column(text) for text in names])
-        ranks, likeliest, own_lift = [], "", 0.0
+        ranks, likeliest, gap = [], "", 0.0
         for text, of in prompts.items():
             lifts = (reader.row(of[fact.id]) - medians[text])[columns]
             ranks.append(int((lifts >= lifts[0]).sum()))
-            own_lift = float(lifts[0]) if len(ranks) == 1 else own_lift
+            gap = float(lifts[0] - lifts[1:].max()) if len(ranks) == 1 else gap
             likeliest = likeliest or names[int(lifts.argmax())]
         first = prompts[topic.relation.cloze][fact.id]
         greedy = reader.greedy(first)
         how = f"rank {ranks[0]} of {len(names)} by lift after the cloze prompt; Clopper-Pearson over candidates"
         found[fact.id] = Said(
             ranks[0], len(names), tuple(ranks), greedy == own, reader.model.tokenizer.decode(list(greedy)).strip(),
-            likeliest, own_lift, proportion(len(names) - ranks[0], len(others), how=how),
+            likeliest, gap, proportion(len(names) - ranks[0], len(others), how=how),
         )  # fmt: skip
     return found

@@ -150,14 +150,14 @@ def test_the_quadrant(says, decision, quadrant):
 
 
 def test_saying_takes_rank_one_in_half_of_the_wordings():
-    def said(*ranks, lift=5.0):
-        return Said(ranks[0], 9, ranks, True, "x", "y", lift, SOME)
+    def said(*ranks, gap=5.0):
+        return Said(ranks[0], 9, ranks, True, "x", "y", gap, SOME)
 
     assert said(1, 1, 2, 2).holds
     assert not said(1, 2, 2).holds
     assert not said(2, 1, 1, 1).holds
     assert said(1).holds
-    assert not said(1, lift=2.0).holds, "log 9 = 2.2 nats pick one of nine"
+    assert not said(1, gap=0.9).holds, "one nat ahead"
 
 
 def test_the_table_the_json_and_the_page(found, tmp_path):
