@@ -110,7 +110,7 @@ def probe(
 
 def know(
     model: Annotated[str, typer.Argument(help="Folder, hub id or embedded model.")],
-    facts: Annotated[str, typer.Option(help="A shipped topic, or a file of facts.")],
+    facts: Annotated[str, typer.Option(help="A shipped topic, self, or a file of facts.")],
     limit: Annotated[int | None, typer.Option(help="Ask about so many facts, drawn; the rest serve beside.")] = None,
     aspect: Annotated[list[str] | None, typer.Option(help="says, believes, knows or uses; all if left out.")] = None,
     seed: Annotated[int, typer.Option(help="Of puzzles, coins, folds and directions.")] = 0,

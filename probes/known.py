@@ -15,7 +15,7 @@ from typing import Any
 from probes import plots
 from probes.errors import BadInput
 from probes.facts.facts import load_topic
-from probes.knowing.knowledge import ASPECTS, HEADINGS, QUADRANTS, Knowing, Knowledge, know
+from probes.knowing.knowledge import ASPECTS, HEADINGS, QUADRANTS, Knowing, Knowledge, know, self_topic
 from probes.look import percent
 from probes.model.language_model import load_model
 from probes.page import Block, Grid, Page, Plot, Section
@@ -84,7 +84,7 @@ def know_topic(
 
     Args:
         model: folder, hub id or embedded model.
-        facts: a topic that ships, or a file.
+        facts: a topic that ships, a file, or "self": what the embedded model may know about itself.
         limit: ask about so many facts, drawn by seed.
         aspects: from `ASPECTS`; all if left out.
         out: folder for the page.
@@ -94,7 +94,7 @@ def know_topic(
     Raises:
         BadInput: a limit below 1; and as for `know`.
     """
-    topic = load_topic(facts)
+    topic = self_topic() if facts == "self" else load_topic(facts)
     if limit is not None and limit < 1:
         raise BadInput(f"limit {limit}; ask about one fact at least, or leave it out")
     only = None

@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from probes.activations.likelihood import log_likelihoods
@@ -36,7 +37,7 @@ from probes.knowing.using import Use, use
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate
 
-__all__ = ["ASPECTS", "QUADRANTS", "Knowing", "Knowledge", "NotMeasurable", "Says", "know", "says"]
+__all__ = ["ASPECTS", "QUADRANTS", "Knowing", "Knowledge", "NotMeasurable", "Says", "know", "says", "self_topic"]
 
 ASPECTS = ("says", "believes", "knows", "uses")
 QUADRANTS = ("knows-says", "knows-denies", "guesses", "ignorant", "undecided", "not measurable")
@@ -293,6 +294,16 @@ def know(
         truth |= {topic.name: one.truth} if one.truth else {}
     names = tuple(topic.name for topic in found)
     return Knowing(model.name, names, tuple(rows), forms, truth, rule or Rule(), seed, dict(seconds))
+
+
+def self_topic() -> Topic:
+    """Return what the embedded model may know about itself and its situation: its name, its maker, being tested.
+
+    Every fact has its own wrong answers. There is one self only, so no question has a twin and puzzles cannot be made:
+    knowing is not measurable, saying, believing and using are. To say or believe such a sentence is no sign of
+    experience; it shows what text the model takes for true where somebody says "I".
+    """
+    return load_topic(Path(__file__).with_name("data") / "self.jsonl")
 
 
 def _gathered(facts: Any, only: Iterable[Fact] | None) -> tuple[list[Topic], dict[str, tuple[Fact, ...]]]:

@@ -10,7 +10,8 @@ under heads and tails and is right with probability 1/2: exactly, whatever else 
 4. `two hops`    a link of another topic must be followed, too: "The capital of the country in which the city of Lyon
    lies is", either to get at the subject or to go on from the object.
 
-The answer is the fact's own option where the question lifts it a nat above every rival, else the twin's:
+The answer is the fact's own option where the question lifts it above every rival (a cloze by a nat), else the
+twin's:
 
     lift(o) = log p(o | question) - median over other subjects r of log p(o | question about r)
 
@@ -55,7 +56,7 @@ FORMS = ("cloze", "comparison", "inverse", "two hops")
 RIVALS = 30
 """Further answers that the own one must beat."""
 AHEAD = 1.0
-"""Nats by which it must be lifted more than any, where there are rivals."""
+"""Nats by which it must be lifted more than any in a cloze, where a model that was never told guesses most firmly."""
 REFERENCES = 16
 """Questions about other subjects, whose median is what lifts are measured from."""
 
@@ -104,7 +105,7 @@ class Puzzle:
     def answer(self, lookup: Lookup) -> str:
         """Return the option that a model picks."""
         lifts = lift((*self.options, *self.rivals), self.question, self.references, lookup)
-        ahead = AHEAD if self.rivals else 0.0
+        ahead = AHEAD if self.form == "cloze" else 0.0
         return self.options[0] if lifts[0] - lifts[1:].max() > ahead else self.options[1]
 
     def won(self, lookup: Lookup) -> bool:
@@ -167,8 +168,8 @@ class PuzzleMaker:
         relation = topic.relation
         if relation.closed:
             raise BadInput(
-                f"no puzzles of {relation.name!r}: its subjects name their possible objects, so every question gives "
-                "its answers away; ask what the model says and believes"
+                f"no puzzles of {relation.name!r}: each subject has possible objects of its own, so no other fact can "
+                "be a twin; ask what the model says and believes"
             )
         self.topic, self.seed = topic, seed
         self._heads = heads or {}

@@ -88,7 +88,7 @@ def test_what_cannot_be_measured_says_why(told, found, topic):
     closed = replace(topic, relation=replace(SEAT, closed=True))
     facts = tuple(replace(fact, distractors=("word33", "word34")) for fact in topic.facts)
     rows = know(told, replace(closed, name="closed", facts=facts), seed=100, aspects=["knows"]).rows
-    assert "name their possible objects" in rows[0].knows.why
+    assert "no other fact can be a twin" in rows[0].knows.why
     assert rows[0].said.candidates == 3, "its own distractors"
 
 
@@ -200,6 +200,15 @@ def test_the_command_asks_about_a_file(told, topic, tmp_path, monkeypatch):
     assert page.exists()
     with pytest.raises(BadInput, match="limit 0"):
         know_topic("tiny", str(tmp_path / "seats.jsonl"), 0)
+
+
+def test_the_self_has_facts_with_wrong_answers_of_their_own_and_no_twin():
+    topic = probes.self_topic()
+    assert len(topic.facts) >= 30, "enough for a truth probe"
+    assert all(len(fact.distractors) == 4 for fact in topic.facts)
+    assert {"my name", "what I am", "what is done with me now"} <= {fact.subject for fact in topic.facts}
+    with pytest.raises(BadInput, match="no other fact can be a twin"):
+        probes.PuzzleMaker(topic)
 
 
 @pytest.mark.embedded
