@@ -215,7 +215,7 @@ def ask(
     forms: Sequence[str],
     *,
     rule: Rule | None = None,
-    most: int = 40,
+    most: int = 80,
 ) -> dict[str, Asked]:
     """Put puzzles to a model until each fact is decided.
 

@@ -254,7 +254,7 @@ def know(
     others: Sequence[Topic] | None = None,
     seed: int = 0,
     rule: Rule | None = None,
-    most: int = 40,
+    most: int = 80,
     say: Callable[[str], None] = lambda line: None,
     progress: bool = False,
 ) -> Knowing:
