@@ -26,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
 trips = typer.Typer(name="trips", help="What the breaker did: list, verify, reset.", no_args_is_help=True)
-for command in (reading.fetch, reading.facts, reading.show, reading.probe, reading.doctor, reading.know):
+for command in (reading.fetch, reading.facts, reading.show, reading.probe, reading.steer, reading.doctor, reading.know):
     app.command()(command)
 app.add_typer(trips)
 

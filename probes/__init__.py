@@ -2,8 +2,8 @@
 knowledge.
 
 In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, judging/,
-parity/, knowing/, look, strips, plots/, page, probing, report, known, cli. A wing imports only wings listed before it,
-and inside a wing a file only files listed before it.
+parity/, steering/, knowing/, look, strips, plots/, page, probing, steered, report, known, cli. A wing imports only
+wings listed before it, and inside a wing a file only files listed before it.
 """
 
 import lazy_loader
@@ -31,6 +31,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "facts.contexts": ["Context", "Contexts", "contexts"],
         "facts.facts": ["Fact", "Statement", "Topic", "load_topic", "topics"],
         "facts.statements": ["LabelledText", "LabelledTexts", "load_statements"],
+        "steering.orthogonal": ["orthogonalise"],
+        "steering.contrasts": ["Contrast", "fact_contrasts", "fact_uses", "fact_vector", "truth_contrasts"],
+        "steering.receipt": ["receipt"],
+        "steering.vectors": ["SteeringVector", "ablate", "steer"],
         "model.hooks": ["edits", "taps"],
         "model.language_model": ["LanguageModel", "load_model"],
         "model.sites": ["Site"],
@@ -43,6 +47,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "fit_quantum_entropy",
             "fit_relative_mahalanobis",
         ],
+        "steered": ["Steered", "prove"],
         "probing": ["Probing", "open_source", "probe_truth"],
         "reading.estimators": ["MassMean", "ReadingVector", "TTPD", "fit_sklearn"],
         "parity.doctor": ["doctor"],

@@ -1,5 +1,4 @@
-"""Commands of the floor: fetch, facts, show, probe, doctor, know. This file parses and prints; the work is in the
-library.
+"""Commands of the floor: fetch, facts, show, probe, steer, doctor, know. This file parses and prints, no more.
 
 Heavy modules are imported inside the commands, so that `belief --help` answers at once.
 """
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-__all__ = ["doctor", "facts", "fetch", "know", "probe", "show"]
+__all__ = ["doctor", "facts", "fetch", "know", "probe", "show", "steer"]
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -89,6 +88,7 @@ def probe(
     limit: Annotated[int | None, typer.Option(help="Read about this many statements, whole groups.")] = None,
     tokens: Annotated[str, typer.Option(help="last, mean, all, entity, or an index.")] = "last",
     seed: Annotated[int, typer.Option(help="Of split, shuffles and directions.")] = 0,
+    receipt: Annotated[bool, typer.Option("--receipt", help="Also measure what steering along it does.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for probe and page.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -99,7 +99,7 @@ def probe(
 
     say = (lambda line: None) if as_json else console.print
     source, name = open_source(facts, statements, text=text, label=label, group=group, limit=limit, seed=seed)
-    options = {"tokens": tokens, "seed": seed, "say": say, "progress": not as_json}
+    options = {"tokens": tokens, "seed": seed, "with_receipt": receipt, "say": say, "progress": not as_json}
     done = probe_truth(load_model(model), source, name=name, **options)
     page = write_probing(out, done) if out else None
     if as_json:
@@ -127,3 +127,33 @@ def know(
     else:
         console.print(f"{found}" + (f"\nPage: {page}" if page else ""))
     raise typer.Exit(0 if found.decided else 4)
+
+
+def steer(
+    model: Annotated[str, typer.Argument(help="Folder, hub id or embedded model.")],
+    probe: Annotated[Path | None, typer.Option(help="A saved probe or vector; else a vector is made.")] = None,
+    facts: Annotated[str | None, typer.Option(help="A shipped topic, or a file of facts, to ask about.")] = None,
+    fact: Annotated[str | None, typer.Option(help="subject|relation|object: steer towards this one.")] = None,
+    layer: Annotated[int | None, typer.Option(help="Of the vector that is made.")] = None,
+    coefficient: Annotated[float | None, typer.Option(help="Largest dose, in residual norms.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="Answer this with and without; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="Of halves, examples and random directions.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the direction with its receipt, and the page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Steer, and prove that it matters: dose-response beside random directions, ablation, cost. Exit 1 below a bar."""
+    from probes.model.language_model import load_model
+    from probes.report import write_steering
+    from probes.steered import load_direction, open_question, prove
+
+    say = (lambda line: None) if as_json else console.print
+    topic, target = open_question(facts, fact)
+    direction = load_direction(probe) if probe else None
+    options = {"layer": layer, "coefficient": coefficient, "prompts": prompt or (), "seed": seed, "say": say}
+    done = prove(load_model(model), direction=direction, topic=topic, fact=target, progress=not as_json, **options)
+    page = write_steering(out, done) if out else None
+    if as_json:
+        typer.echo(json.dumps({**done.to_dict(), "page": str(page) if page else None}))
+    else:
+        say(f"{done}" + (f"\nPage: {page}" if page else ""))
+    raise typer.Exit(1 if done.shortfalls else 0)

@@ -5,6 +5,7 @@
    (controls.py, model_controls.py), and say above which of them the score stands (claims.py).
 3. Of a topic also the negated statements at the chosen layer: whether the probe's sign flips, and whether a fit on both
    polarities mends it (transfer.py).
+4. If asked for, the receipt: what steering along the probe does to what the model says (receipt.py).
 
 Limits: one seed, one split; transfer deals the entities out anew. A topic's paraphrases are not read.
 """
@@ -34,6 +35,7 @@ from probes.judging.transfer import Transfer, transfer_matrix
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate
 from probes.reading.streams import Stream, read
+from probes.steering.receipt import receipt
 
 __all__ = ["Probing", "open_source", "probe_truth"]
 
@@ -118,6 +120,7 @@ class Probing:
             "stands": self.claims.holds,
             "statements_needed": self.claims.needed,
             "controls": {name: estimate.to_dict() for name, estimate in best.controls.items()},
+            "receipt": {name: estimate.to_dict() for name, estimate in best.receipt.items()},
             "negated": self.negated.to_dict() if self.negated is not None else None,
             "transfer": [
                 {
@@ -152,6 +155,7 @@ def probe_truth(
     tokens: str | int = "last",
     estimators: Sequence[str] = ("logistic", "lda"),
     seed: int = 0,
+    with_receipt: bool = False,
     say: Callable[[str], None] = lambda line: None,
     progress: bool = False,
 ) -> Probing:
@@ -165,6 +169,7 @@ def probe_truth(
         tokens: which token of a statement is read (see `capture`).
         estimators: what is tried.
         seed: of split, shuffles and directions.
+        with_receipt: also measure, on test entities, what steering along the probe does (receipt.py).
         say: is told what goes on, a line a step.
         progress: show bars on standard error.
 
@@ -195,6 +200,11 @@ def probe_truth(
         transfers = tuple(
             transfer_matrix(both, site=found.site, estimator=name, unions=[tuple(both)], seed=seed) for name in names
         )
+    if with_receipt:
+        say("receipt: what steering along it does, beside random directions")
+        unseen = [one for one in statements if one.group in set(found.split.test)]
+        best = replace(found.best, receipt=receipt(model, found.best, unseen, seed=seed, progress=progress))
+        found = replace(found, best=best)
     return Probing(
         source=name or topic.name,
         model=model.name,

@@ -1,27 +1,33 @@
-"""Report: the page of a probe, from plain finished values.
+"""Report: the page of a probe, and that of a direction's receipt, from plain finished values.
 
 In this order: the sentence and the number; AUROC by layer beside its controls; then the scores by truth and polarity,
 every control in words, transfer, some statements token by token, the settings. What was not measured is left out,
-never shown as passed.
+never shown as passed. A receipt: the sentence and z; the dose-response; every figure in words; what the model answers
+with and without; the settings.
 
 Limits: statements are on the page in full.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from probes import plots
 from probes.look import percent
 from probes.page import Block, Grid, Page, Plot, Section
 from probes.probing import Probing
+from probes.reading.metrics import Estimate
+from probes.steered import Steered
+from probes.steering.receipt import MEANINGS, shortfalls
+from probes.steering.vectors import SteeringVector
 
-__all__ = ["probe_page", "write_probing"]
+__all__ = ["probe_page", "steering_page", "write_probing", "write_steering"]
 
 
 def probe_page(probing: Probing) -> Page:
     """Return the page of a probe."""
     found = probing.found
-    makers = (_scores, _transfer, _controls, _statements, _layers, _settings)
+    makers = (_scores, _transfer, _controls, _receipt, _statements, _layers, _settings)
     return Page(
         title=f"Truth of {probing.source} in {probing.model}",
         sentence=probing.sentence,
@@ -122,3 +128,78 @@ def _settings(probing: Probing) -> Section:
         *(("note", note) for note in probing.notes),
     ]
     return Section("Settings", "fixed before the test entities were looked at", [Grid((), rows)])
+
+
+def steering_page(steered: Steered) -> Page:
+    """Return the page of a direction's receipt."""
+    sections = [_figures(steered.receipt), _replies(steered), _conditions(steered)]
+    return Page(
+        title=f"Steering {steered.model}: {steered.direction.concept or steered.direction.method}",
+        sentence=steered.sentence,
+        number=f"{steered.receipt['slope_z'].value:.1f}",
+        measure="standard deviations from what random directions of the same length do",
+        picture=[_doses(steered.receipt, steered.direction.concept, steered.answers)],
+        sections=[section for section in sections if section is not None],
+        foot="Made by belief-probes. This file asks nothing of any other host.",
+    )
+
+
+def write_steering(folder: str | os.PathLike, steered: Steered) -> Path:
+    """Write the direction with its receipt (FOLDER/probe or FOLDER/vector) and its page; return where the page is.
+
+    Raises:
+        CouldNotRun: no space, no permission, a broken disk. BadInput: something else stands there.
+    """
+    kind = "vector" if isinstance(steered.direction, SteeringVector) else "probe"
+    steered.direction.save(Path(folder) / kind, overwrite=True)
+    return steering_page(steered).write(Path(folder) / "page.html")
+
+
+def _receipt(probing: Probing) -> Section | None:
+    receipt = probing.found.best.receipt
+    if not receipt:
+        return None
+    section = _figures(receipt)
+    doses = _doses(receipt, probing.found.best.concept, "True over False")
+    return Section("Does the model use this direction", section.finding, [doses, *section.blocks])
+
+
+def _doses(receipt: Mapping[str, Estimate], concept: str, answers: str) -> Plot:
+    caption = (
+        "The direction is added at the last token of each prompt. Orange: how far that moves the model's answer, with "
+        "95 % intervals; grey: what random directions of the same length do. A direction that the model uses leaves "
+        "the grey on both sides."
+    )
+    return Plot(plots.dose_response(receipt, label=concept or "this direction", answers=answers), caption)
+
+
+def _figures(receipt: Mapping[str, Estimate]) -> Section:
+    rows = [
+        (words, f"{receipt[name].interval(3)}, n = {receipt[name].n}", receipt[name].how)
+        for name, words in MEANINGS.items()
+        if name in receipt
+    ]
+    short = shortfalls(receipt)
+    finding = "every bar is reached" if not short else "; ".join(short)
+    return Section("Every figure of the receipt", finding, [Grid(("figure", "value [95 % interval]", "how"), rows)])
+
+
+def _replies(steered: Steered) -> Section | None:
+    if not steered.replies:
+        return None
+    caption = f"Greedy; steered by {steered.coefficient:g} residual norms from the last token of the prompt on."
+    grid = Grid(("prompt", "plain", "steered"), steered.replies, caption)
+    changed = sum(plain != new for _, plain, new in steered.replies)
+    return Section("What it answers", f"{changed} of {len(steered.replies)} answers change", [grid], unfolded=True)
+
+
+def _conditions(steered: Steered) -> Section:
+    direction = steered.direction
+    rows = [
+        ("model", steered.model),
+        ("asked", steered.asked),
+        ("direction", f"{direction.method} at {direction.site}, read at tokens: {direction.tokens}"),
+        ("largest dose", f"{steered.coefficient:g} residual norms"),
+        ("time", f"{steered.seconds:.0f} s"),
+    ]
+    return Section("Settings", "where and how", [Grid((), rows)])

@@ -17,18 +17,18 @@ shows twice. Another `wrong` gives another table. An effect may lie outside 0 to
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from circuits.tasks import Pair, PairTokens, last_logits
 from probes.errors import BadInput, CouldNotRun, NotFound, nearest
-from probes.model.hooks import Edit, edits, taps
+from probes.model.hooks import Edit, edits, taps, unhooked_copy
 from probes.model.language_model import LanguageModel, load_model
 from probes.model.sites import SITE_NAMES, Site
 
@@ -195,22 +195,13 @@ def as_bridge(model: LanguageModel) -> LanguageModel:
     tokenizer.init_kwargs = {"name_or_path": "", **tokenizer.init_kwargs, "add_bos_token": True}
     try:
         bridge = TransformerBridge.boot_transformers(
-            model.name, hf_model=_copy(model.module), tokenizer=tokenizer, dtype=model.dtype, device=str(model.device)
+            model.name,
+            hf_model=unhooked_copy(model.module),
+            tokenizer=tokenizer,
+            dtype=model.dtype,
+            device=str(model.device),
         )
     except (ValueError, RuntimeError) as error:
         kind, reason = type(model.module).__name__, " ".join(str(error).split())[:200]
         raise CouldNotRun(f"TransformerLens cannot take a {kind}: {reason}; patch the plain model instead") from error
     return replace(load_model(bridge), tokenizer=model.tokenizer, name=f"{model.name} on a TransformerLens bridge")
-
-
-def _copy(module: nn.Module) -> nn.Module:
-    """Return a deep copy without other people's hooks, which the copy would call, too; transformers' own come along."""
-    memo: dict[int, object] = {}
-    for part in module.modules():
-        for hooks in (part._forward_hooks, part._forward_pre_hooks):
-            memo[id(hooks)] = type(hooks)((key, hook) for key, hook in hooks.items() if _of_transformers(hook))
-    return copy.deepcopy(module, memo)
-
-
-def _of_transformers(hook: Callable) -> bool:
-    return str(getattr(hook, "__module__", "")).startswith("transformers.")

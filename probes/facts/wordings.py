@@ -25,7 +25,7 @@ from probes.errors import BadInput, NotFound, nearest
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import Relation
 
-__all__ = ["Wordings", "frames", "question_forms", "relations_with_contexts", "wordings"]
+__all__ = ["Wordings", "frames", "ordinary_texts", "question_forms", "relations_with_contexts", "wordings"]
 
 _OF_THEIR_OWN = ("word", "pair")
 """Kinds of subject that general questions ("Which song mentions {subject}?") do not fit."""
@@ -93,6 +93,11 @@ def wordings(fact: Fact, topic: Topic) -> Wordings:
 def frames() -> tuple[str, ...]:
     """Return the wordings that fit any question, each with one `{question}`."""
     return _lines("frames.txt")
+
+
+def ordinary_texts() -> tuple[str, ...]:
+    """Return requests that have nothing to do with any topic: ordinary text."""
+    return _lines("ordinary.txt")
 
 
 def relations_with_contexts() -> tuple[str, ...]:

@@ -9,21 +9,24 @@ TransformerLens's `hook_resid_mid` does on a bridge, would leave the skip connec
 
 Edits come before taps, whichever was opened first: a tap sees what goes on. Edits of one call are made in the order
 of the forward pass; of several open calls at one site the one opened last is made first.
+
+`passes` tells what the decoder is called with, for edits that depend on where in a text they are.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from probes.errors import BadInput
 from probes.model.blocks import Change
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site, select_sites
 
-__all__ = ["Edit", "Tap", "edits", "read_logits", "run_to", "taps"]
+__all__ = ["Edit", "Tap", "edits", "outputs", "passes", "read_logits", "run_to", "taps", "unhooked_copy"]
 
 Tap = Callable[[Site, Float[Tensor, "batch position d_model"]], None]
 """Called once per site and forward pass with the live tensor: copy what you keep."""
@@ -87,6 +90,64 @@ def edits(model: LanguageModel, changes: Mapping[str | Site, Edit]) -> Iterator[
         raise BadInput("edits were given no site; give at least one, such as {'resid_post.13': function}")
     with _attached(model, {site: _writer(site, chosen[site]) for site in sorted(chosen, reverse=True)}, first=True):
         yield
+
+
+@contextmanager
+def passes(model: LanguageModel, begin: Callable[[Mapping[str, Any]], None], end: Callable[[], None]) -> Iterator[None]:
+    """Call `begin(arguments)` before and `end()` after every pass through the decoder while the context is open.
+
+    Args:
+        model: the model to follow.
+        begin: is given the decoder's arguments by name; those given by position under `input_ids`.
+        end: is called even where the pass raises.
+    """
+
+    def before(_: Any, args: tuple, kwargs: dict) -> None:
+        begin({**({"input_ids": args[0]} if args else {}), **kwargs})
+
+    def after(*_: Any) -> None:
+        end()
+
+    with ExitStack() as hooks:
+        stack = _stack(model)
+        hooks.callback(stack.register_forward_pre_hook(before, with_kwargs=True).remove)
+        hooks.callback(stack.register_forward_hook(after, always_call=True).remove)
+        yield
+
+
+def _stack(model: LanguageModel) -> nn.Module:
+    """Return the module that holds the list of blocks: some models (OPT) call it past their own `base_model`."""
+    first = model.blocks[0].module
+    for part in model.module.modules():
+        if any(isinstance(child, nn.ModuleList) and len(child) and child[0] is first for child in part.children()):
+            return part
+    return model.body
+
+
+@contextmanager
+def outputs(modules: Iterable[nn.Module], hear: Callable[[nn.Module, Any], None]) -> Iterator[None]:
+    """Call `hear(module, output)` whenever one of some modules has run, while the context is open."""
+
+    def after(module: nn.Module, _: Any, output: Any) -> None:
+        hear(module, output)
+
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.callback(module.register_forward_hook(after).remove)
+        yield
+
+
+def unhooked_copy(module: nn.Module) -> nn.Module:
+    """Return a deep copy without other people's hooks, which the copy would call, too; transformers' own come along."""
+    memo: dict[int, object] = {}
+    for part in module.modules():
+        for hooks in (part._forward_hooks, part._forward_pre_hooks):
+            memo[id(hooks)] = type(hooks)((key, hook) for key, hook in hooks.items() if _of_transformers(hook))
+    return copy.deepcopy(module, memo)
+
+
+def _of_transformers(hook: Callable) -> bool:
+    return str(getattr(hook, "__module__", "")).startswith("transformers.")
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def test_help_answers_within_a_second_and_without_torch():
         "try: monitors.cli.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("probe", "demo", "doctor", "facts", "fetch", "show", "trips"):
+    for command in ("probe", "steer", "demo", "doctor", "facts", "fetch", "show", "trips"):
         assert command in done.stdout
 
 

@@ -7,6 +7,7 @@ import torch
 
 import probes
 from probes import Site, edits, taps
+from probes.model.hooks import outputs, passes, unhooked_copy
 from probes.model.sites import SITE_NAMES
 
 TEXT = "the capital of France is Paris"
@@ -167,3 +168,36 @@ def test_an_unknown_site_names_what_there_is(tiny):
         pass
     with pytest.raises(probes.NotFound, match="did you mean 'resid_post'"):
         Site("resid_pots", 1)
+
+
+def test_passes_are_announced_with_their_arguments_and_ended_even_where_they_raise(tiny, hooks_of):
+    before, heard = hooks_of(tiny.module), []
+    tiny.check(Site("resid_post", 1))  # its first look runs passes of its own
+
+    def fail(site, tensor):
+        raise RuntimeError("no further")
+
+    with passes(tiny, lambda arguments: heard.append(tuple(arguments["input_ids"].shape)), lambda: heard.append("end")):
+        tiny.module(**tiny.collate([tiny.encode(TEXT)]))
+        with pytest.raises(RuntimeError, match="no further"), taps(tiny, "resid_post.1", fail):
+            tiny.module(**tiny.collate([tiny.encode("the river")]))
+    assert heard == [(1, 6), "end", (1, 2), "end"]
+    assert hooks_of(tiny.module) == before
+
+
+def test_outputs_are_heard_of_the_modules_asked_for_alone(tiny, hooks_of):
+    before, heard = hooks_of(tiny.module), []
+    table = tiny.module.get_input_embeddings()
+    with outputs([table], lambda module, output: heard.append((module, tuple(output.shape)))):
+        tiny.module(**tiny.collate([tiny.encode(TEXT)]))
+    assert heard == [(table, (1, 6, 32))]
+    assert hooks_of(tiny.module) == before
+
+
+def test_a_copy_has_no_foreign_hooks_and_weights_of_its_own(tiny, hooks_of):
+    before = hooks_of(tiny.module)
+    handle = tiny.blocks[0].module.register_forward_hook(lambda *_: None)
+    copied = unhooked_copy(tiny.module)
+    assert (hooks_of(copied), hooks_of(tiny.module)) == (before, before + 1)
+    assert copied.get_input_embeddings().weight is not tiny.module.get_input_embeddings().weight
+    handle.remove()

@@ -256,3 +256,42 @@ def test_a_heat_map_of_many_parts_keeps_to_its_width():
     figure = plots.transfer_heat_map(matrix(names, *[(0.5,) * 12] * 12))
     assert figure.layout.margin.l + figure.layout.margin.r < 220
     assert not any(a.text.startswith("[") for a in figure.layout.annotations), "intervals only where there is room"
+
+
+def receipt_by_hand(**more: Estimate) -> dict[str, Estimate]:
+    doses = {f"dose_{c:g}": estimate(4 * c, 0.3) for c in (-1.0, -0.5, 0.5, 1.0)}
+    band = {f"random_{c:g}": Estimate(0.1, -0.9, 1.1, 100) for c in (-1.0, 1.0)}
+    return {"slope_z": estimate(8.0, 1.0), "wrong_way": proportion(1, 20), **doses, **band, **more}
+
+
+def test_a_dose_response_goes_through_the_plain_model_and_lies_over_its_band():
+    figure = plots.dose_response(receipt_by_hand(), label="truth", answers="True over False")
+    line = next(trace for trace in figure.data if trace.mode == "lines" and len(trace.x) == 5)
+    assert list(line.x) == [-1, -0.5, 0, 0.5, 1]
+    assert list(line.y) == [-4, -2, 0, 2, 4]
+    band = next(trace for trace in figure.data if trace.fill == "toself")
+    assert list(zip(band.x, band.y, strict=True)) == [(-1, 1.1), (0, 0), (1, 1.1), (1, -0.9), (0, 0), (-1, -0.9)]
+    said = " ".join(annotation.text for annotation in figure.layout.annotations)
+    for words in ("8.0 s.d.", "5 % of 20 move the wrong way", "100 random directions", "truth"):
+        assert words in said
+    assert "cross-entropy" not in said, "what was not measured is not on it"
+    assert figure.layout.yaxis.range[0] < -4.3
+    assert figure.layout.yaxis.range[1] > 4.3
+    ends = [trace for trace in figure.data if trace.mode == "lines" and len(trace.x) == 2]
+    assert [list(trace.y) for trace in ends][-1] == [3.7, 4.3]
+
+
+def test_a_dose_response_without_a_band_or_with_flat_doses_can_still_be_drawn():
+    flat = {f"dose_{c:g}": Estimate(0.0, 0.0, 0.0, 5) for c in (-1.0, 1.0)}
+    figure = plots.dose_response(flat)
+    assert figure.layout.yaxis.range[0] < 0 < figure.layout.yaxis.range[1]
+    assert not [trace for trace in figure.data if trace.fill == "toself"]
+    tiny = plots.dose_response({"dose_-1e-05": estimate(-1.0), "dose_1e-05": estimate(1.0)})
+    assert list(tiny.layout.xaxis.tickvals) == [-1e-05, 1e-05, 0.0]
+    with pytest.raises(BadInput, match="no doses"):
+        plots.dose_response({"slope": estimate(1.0)})
+
+
+def test_a_direction_s_name_is_shown_letter_by_letter():
+    figure = plots.dose_response(receipt_by_hand(), label=HOSTILE, answers=HOSTILE)
+    assert "<a href" not in figure.to_json()
