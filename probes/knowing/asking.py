@@ -190,6 +190,8 @@ class _Open:
 
     def draw(self, maker: PuzzleMaker) -> list[tuple[_Stream, Puzzle]]:
         drawn = [(stream, stream.next(maker, self.fact)) for stream in self.streams if not stream.over]
+        # A form that has no puzzle for this fact (a country without a city to come through) is no stream of it.
+        self.streams = [stream for stream in self.streams if stream.number]
         return [(stream, puzzle) for stream, puzzle in drawn if puzzle is not None]
 
     def take(self, stream: _Stream, puzzle: Puzzle, answer: str) -> None:

@@ -1,5 +1,6 @@
 """Asking: forms that reference facts fail are left out, and bets go on until each fact is decided."""
 
+from dataclasses import replace
 from math import exp
 
 import pytest
@@ -89,3 +90,16 @@ def test_a_form_that_reference_facts_fail_is_not_measurable(seats, table):
     assert few["cloze"].measurable
     assert not few["comparison"].measurable
     assert "fewer than 5" in few["comparison"].why
+
+
+def test_a_form_without_a_puzzle_for_a_fact_is_no_stream_of_it(seats, lands, table):
+    """Two hops lead on from the first ten seats alone: the others are decided by the two streams that they have."""
+    few = replace(lands, facts=lands.facts[:10])
+    maker = PuzzleMaker(seats, [few], seed=100)
+    able, blank = table({(fact.subject, fact.object) for fact in seats.facts}), table(())
+    readers = {"cloze": able, "comparison": able, "inverse": able, "two hops": blank}
+    found = ask(maker, readers, seats.facts[20:22], maker.forms)
+    for asked in found.values():
+        assert asked.decision == KNOWS
+        assert "two hops" not in asked.by_form()
+        assert len(asked.puzzles) == 2 * Rule().fewest()[0]
