@@ -10,9 +10,7 @@ Two bets, each a fair game or worse for whoever holds it under the hypothesis th
 So a stream may be looked at after each answer and stopped for any cause. Reaching 1 / alpha in the first bet is
 "knows", in the second "does not know"; neither is "undecided". The chance may differ from one answer to the next.
 
-Several streams of one fact, one a form of question: knowing shows in one of them, so the first wealths are averaged
-(their mean is a fair game where none of them knows), and not knowing must show in each, so of the second the least one
-counts (whoever reaches goal in one form holds that one down).
+Several streams of one fact, one a form of question, are put together in asking.py.
 
 Sources: Ville 1939; Wald, Annals of Mathematical Statistics 16 (1945) 117, for the expected numbers; Waudby-Smith &
 Ramdas 2020 (2010.09686), betting; Robbins, ibid. 41 (1970) 1397, for the interval.
