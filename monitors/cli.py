@@ -26,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
 trips = typer.Typer(name="trips", help="What the breaker did: list, verify, reset.", no_args_is_help=True)
-READ = ("fetch", "facts", "show", "probe", "steer", "doctor", "zoo")
+READ = ("fetch", "facts", "show", "probe", "steer", "doctor", "know", "zoo")
 for command in (getattr(reading, name) for name in READ):
     app.command()(command)
 app.add_typer(trips)

@@ -2,8 +2,8 @@
 knowledge.
 
 In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, judging/,
-parity/, steering/, knowing/, zoo/, look, strips, plots/, page, probing, steered, report, cli. A wing imports only wings
-listed before it, and inside a wing a file only files listed before it.
+parity/, steering/, knowing/, zoo/, look, strips, plots/, page, probing, steered, report, known, cli. A wing imports only
+wings listed before it, and inside a wing a file only files listed before it.
 """
 
 import lazy_loader
@@ -35,6 +35,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "judging.model_controls": ["controls"],
         "judging.sweep": ["Sweep", "sweep", "transfer"],
         "judging.transfer": ["Transfer", "transfer_matrix"],
+        "knowing.betting": ["Rule", "bet"],
+        "knowing.knowledge": ["Knowing", "Knowledge", "know", "self_topic"],
+        "knowing.puzzles": ["Puzzle", "PuzzleMaker"],
         "model.hooks": ["edits", "taps"],
         "model.language_model": ["LanguageModel", "load_model"],
         "model.sites": ["Site"],

@@ -1,4 +1,4 @@
-"""Commands of the floor: fetch, facts, show, probe, steer, doctor, zoo. They parse and print; the work is elsewhere.
+"""Commands of the floor: fetch, facts, show, probe, steer, doctor, know, zoo. They parse and print; the work is elsewhere.
 
 Heavy modules are imported inside the commands, so that `belief --help` answers at once.
 """
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from probes.errors import BadInput
 
-__all__ = ["doctor", "facts", "fetch", "probe", "show", "steer", "zoo"]
+__all__ = ["doctor", "facts", "fetch", "know", "probe", "show", "steer", "zoo"]
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -109,6 +109,27 @@ def probe(
         typer.echo(json.dumps({**done.to_dict(), "page": str(page) if page else None}))
     else:
         say(f"{done}" + (f"\nPage: {page}" if page else ""))
+
+
+def know(
+    model: Annotated[str, typer.Argument(help="Folder, hub id or embedded model.")],
+    facts: Annotated[str, typer.Option(help="A shipped topic, self, or a file of facts.")],
+    limit: Annotated[int | None, typer.Option(help="Ask about so many facts, drawn; the rest serve beside.")] = None,
+    aspect: Annotated[list[str] | None, typer.Option(help="says, believes, knows or uses; all if left out.")] = None,
+    seed: Annotated[int, typer.Option(help="Of puzzles, coins, folds and directions.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say of each fact whether the model says, believes, knows and uses it. Exit 4 where nothing could be decided."""
+    from probes.known import know_topic
+
+    say = (lambda line: None) if as_json else console.print
+    found, page = know_topic(model, facts, limit, aspects=aspect, seed=seed, out=out, say=say, progress=not as_json)
+    if as_json:
+        typer.echo(json.dumps({**found.to_dict(), "page": str(page) if page else None}))
+    else:
+        console.print(f"{found}" + (f"\nPage: {page}" if page else ""))
+    raise typer.Exit(0 if found.decided else 4)
 
 
 def steer(

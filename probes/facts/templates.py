@@ -2,7 +2,8 @@
 
 A template is a sentence with `{subject}` and `{object}` in it. Subjects and objects are written as they stand in the
 middle of a sentence ("the Netherlands", "dogs"); the first letter of the finished sentence is raised. A cloze prompt
-ends right before the object and without a space: prompt + " " + object is the completed text.
+ends right before the object and without a space: prompt + " " + object is the completed text. For puzzles (puzzles.py)
+a relation has a noun phrase that stands for the object, and texts which the subject completes.
 
 Limits: English only, and nothing is inflected. Animals are plurals ("dogs are mammals") and inventions singulars, so
 that no template needs an "a" or "an" that depends on the subject or gives the object away.
@@ -46,9 +47,9 @@ class Relation:
     questions: tuple[str, ...] = ()
     """Question forms with `{subject}`, for a relation of your own; those that ship have theirs in `wordings.py`."""
     noun: str = ""
-    """Noun phrase with `{subject}` that stands for the object: "the capital of {subject}"; empty if there is none."""
+    """Noun phrase with `{subject}` that stands for the object, "the capital of {subject}"; empty: there is none."""
     inverse: tuple[str, ...] = ()
-    """Texts with `{object}` that the subject completes after one space: "{object} is the capital of"."""
+    """Texts with `{object}` that the SUBJECT completes after one space: "{object} is the capital of"."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z][\w-]*", self.name):
@@ -65,6 +66,13 @@ class Relation:
             self._check(template, {"subject"})
         for template in self.inverse:
             self._check(template, {"object"})
+
+    @property
+    def clozes(self) -> tuple[str, ...]:
+        """The cloze prompt, and those that paraphrases become by leaving off an object at their end."""
+        ends = " {object}."
+        cut = (text.removesuffix(ends) for text in self.paraphrases if text.endswith(ends) and "{subject}" in text)
+        return tuple(dict.fromkeys((self.cloze, *cut)))
 
     def _check(self, template: str, needed: set[str]) -> None:
         start = f"template {template!r} of relation {self.name!r}"
@@ -126,6 +134,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "{object} is the capital of {subject}.",
                 "On a map of {subject}, the star that marks the capital stands beside {object}.",
             ),
+            noun="the capital of {subject}",
+            inverse=(
+                "{object} is the capital of",
+                "The country whose capital is {object} is",
+            ),
         ),
         Relation(
             name="country",
@@ -140,6 +153,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "Whoever walks through the streets of {subject} is in {object}.",
                 "Among the cities of {object} is {subject}.",
             ),
+            noun="the country in which the city of {subject} lies",
+            inverse=(
+                "Among the cities of {object} is",
+                "A city that lies in {object} is",
+            ),
         ),
         Relation(
             name="symbol",
@@ -152,6 +170,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "In the periodic table, {subject} is written as {object}.",
                 "Chemists abbreviate the name of the element {subject} to {object}.",
                 "In a chemical formula, {object} stands for {subject}.",
+            ),
+            noun="the chemical symbol of {subject}",
+            inverse=(
+                "{object} is the chemical symbol of",
+                "In chemistry, {object} stands for",
             ),
         ),
         Relation(
@@ -166,6 +189,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "A Spanish speaker who says '{subject}' means '{object}'.",
                 "A dictionary translates the Spanish word '{subject}' as '{object}'.",
             ),
+            noun="the meaning of the Spanish word '{subject}'",
+            inverse=(
+                "The Spanish word for '{object}' is",
+                "In Spanish, '{object}' is called",
+            ),
         ),
         Relation(
             name="inventor",
@@ -179,6 +207,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "We owe {subject} to {object}.",
                 "It was {object} who invented {subject}.",
             ),
+            noun="the inventor of {subject}",
+            inverse=(
+                "{object} was the inventor of",
+                "{object} is known for inventing",
+            ),
         ),
         Relation(
             name="class",
@@ -191,6 +224,11 @@ RELATIONS: Mapping[str, Relation] = {
                 "Zoologists count {subject} among the {object}.",
                 "Of all the groups of animals, {subject} belong to the {object}.",
                 "All {subject} are {object}.",
+            ),
+            noun="the group of animals that {subject} belong to",
+            inverse=(
+                "Among the {object} are",
+                "Examples of {object} are",
             ),
         ),
         Relation(
@@ -206,6 +244,7 @@ RELATIONS: Mapping[str, Relation] = {
                 "The bigger of the two numbers {subject} is {object}.",
                 "Between {subject}, the higher number is {object}.",
             ),
+            noun="the larger number of {subject}",
         ),
     )
 }

@@ -147,6 +147,9 @@ def test_an_unknown_relation_names_the_nearest_and_lists_all():
         {"questions": ("What is {object}?",)},
         {"noun": "the seat of {object}"},
         {"noun": "the seat of {subject} in {object}"},
+        {"noun": "the seat"},
+        {"noun": "the {object} of {subject}"},
+        {"noun": 3},
         {"inverse": ("{subject} is the seat of",)},
         {"inverse": "{object} is the seat of"},
         {"name": "two words"},
@@ -167,3 +170,34 @@ def test_a_relation_without_a_fault_is_taken_and_frozen():
     assert relation.paraphrases == ("{object} seats {subject}.",)
     assert relation.questions == ("Where does {subject} sit?",)
     assert hash(relation) == hash(seat(paraphrases=relation.paraphrases, questions=relation.questions))
+
+
+@pytest.mark.parametrize(
+    ("relation", "phrase", "inverse"),
+    [
+        ("capital", "the capital of France", "Paris is the capital of"),
+        ("country", "the country in which the city of Lyon lies", "Among the cities of France is"),
+        ("symbol", "the chemical symbol of gold", "Au is the chemical symbol of"),
+        ("spanish", "the meaning of the Spanish word 'perro'", "The Spanish word for 'dog' is"),
+        ("inventor", "the inventor of the radio", "Guglielmo Marconi was the inventor of"),
+        ("class", "the group of animals that owls belong to", "Among the birds are"),
+        ("larger", "the larger number of 34 and 87", None),
+    ],
+)
+def test_each_relation_has_the_wordings_of_puzzles(relation, phrase, inverse):
+    """By hand: `noun` within a sentence, so without a capital; the subject completes `inverse`."""
+    subjects = {"country": "Lyon", "symbol": "gold", "spanish": "perro", "inventor": "the radio", "class": "owls"}
+    objects = {"capital": "Paris", "symbol": "Au", "spanish": "dog", "inventor": "Guglielmo Marconi", "class": "birds"}
+    wordings = RELATIONS[relation]
+    subject = subjects.get(relation, "34 and 87" if relation == "larger" else "France")
+    assert wordings.noun.replace("{subject}", subject) == phrase
+    texts = [fill(text, "", objects.get(relation, "France")) for text in wordings.inverse]
+    assert inverse in texts if inverse else texts == []
+
+
+def test_clozes_are_the_cloze_and_the_paraphrases_that_end_in_the_object():
+    relation = seat(paraphrases=["{object} seats {subject}.", "Look for {subject} in {object}."])
+    assert relation.clozes == ("The seat of {subject} is", "Look for {subject} in")
+    assert RELATIONS["capital"].clozes[1] == "The capital city of {subject} is called"
+    for known in RELATIONS.values():
+        assert all("{object}" not in text and "{subject}" in text for text in known.clozes)

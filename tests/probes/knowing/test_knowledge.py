@@ -1,0 +1,225 @@
+"""Four aspects of a fact on tiny models whose weights say what is known: the output matrix answers for the subject."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import probes
+from probes.errors import BadInput, NotFound
+from probes.facts.facts import Fact, Topic
+from probes.facts.templates import Relation
+from probes.knowing.asking import Asked
+from probes.knowing.betting import IGNORANT, KNOWS, UNDECIDED
+from probes.knowing.knowledge import ASPECTS, QUADRANTS, Knowing, Knowledge, NotMeasurable, know
+from probes.knowing.saying import Said
+from probes.known import know_topic, knowing_page, write_knowing
+from probes.reading.metrics import Estimate
+
+SEAT = Relation(
+    name="seat", affirmed="the city of {subject} is {object}", negated="the city of {subject} is not {object}",
+    paraphrases=("{object} is city of {subject}.",), cloze="the city of {subject}",
+)  # fmt: skip
+SOME = Estimate(0.5, 0.4, 0.6, 10)
+
+
+def seat(i, j):
+    return Fact(f"word{i}", "seat", f"word{j}", topic="seats")
+
+
+@pytest.fixture(scope="module")
+def topic():
+    """16 facts: word0 to word15 with word16 to word31."""
+    return Topic("seats", SEAT, tuple(seat(i, 16 + i) for i in range(16)))
+
+
+@pytest.fixture(scope="module")
+def told(build, topic):
+    """A model without blocks' work whose output answers a subject with its object, but for the last four."""
+    model = build("llama", seed=3)
+    module = model.module
+    with torch.no_grad():
+        for block in module.model.layers:
+            block.self_attn.o_proj.weight.zero_()
+            block.mlp.down_proj.weight.zero_()
+        inner = module.get_input_embeddings().weight
+        head = (
+            torch.randn(module.get_output_embeddings().weight.shape, generator=torch.Generator().manual_seed(1)) * 0.1
+        )
+        for fact in topic.facts[:12]:
+            a, b = (model.encode(text)[0] for text in (fact.subject, fact.object))
+            head[b] += inner[a] / inner[a].norm()
+        module.get_output_embeddings().weight = torch.nn.Parameter(head)
+    return model
+
+
+@pytest.fixture(scope="module")
+def found(told, topic):
+    return know(told, topic, seed=100)
+
+
+def test_what_the_weights_say_is_said_and_known_and_the_rest_is_not(found, topic):
+    """Subjects stand last in the prompt, so the matrix that reads the last embedding answers them."""
+    for fact in topic.facts[:12]:
+        row = found[fact.id]
+        assert row.said.rank == 1
+        assert row.holds("says")
+        assert row.holds("knows") is not False
+    assert sum(found[fact.id].holds("knows") is True for fact in topic.facts[:12]) >= 8
+    assert not any(found[fact.id].holds("knows") for fact in topic.facts[12:])
+    assert found[topic.facts[0].id].says.value == 1.0
+
+
+def test_taking_the_direction_of_a_fact_away_takes_its_answer(found, topic):
+    """The answer is read off the embedding itself: without it, it is gone; random directions cost less."""
+    used = [found[fact.id].used.drop for fact in topic.facts]
+    assert sum(drop.lower > 0 for drop in used[:12]) >= 10
+    assert sum(found[fact.id].holds("uses") for fact in topic.facts[:12]) >= 10
+    assert not any(found[fact.id].holds("uses") for fact in topic.facts[12:] if found[fact.id].said.rank > 1)
+    assert sorted(drop.value for drop in used[:12])[3] > max(drop.value for drop in used[12:])
+
+
+def test_what_cannot_be_measured_says_why(told, found, topic):
+    row = found.rows[0]
+    assert isinstance(row.believes, NotMeasurable)
+    assert "too few" in row.believes.why
+    assert str(row.believes).startswith("not measurable: ")
+    closed = replace(topic, relation=replace(SEAT, closed=True))
+    facts = tuple(replace(fact, distractors=("word33", "word34")) for fact in topic.facts)
+    rows = know(told, replace(closed, name="closed", facts=facts), seed=100, aspects=["knows"]).rows
+    assert "no other fact can be a twin" in rows[0].knows.why
+    assert rows[0].said.candidates == 3, "its own distractors"
+
+
+def test_only_some_facts_are_asked_and_the_others_serve_beside(told, topic, found):
+    some = know(told, topic, only=topic.facts[:2], seed=100, aspects=["says"])
+    assert [row.fact for row in some.rows] == list(topic.facts[:2])
+    assert some.rows[0].said.candidates == found.rows[0].said.candidates == 16
+    assert some.rows[0].quadrant == "not measurable"
+    assert some.rows[0].holds("knows") is None
+    assert "not asked for" in some.rows[0].knows.why
+
+
+def test_the_same_seed_gives_the_same_answer(told, topic, found):
+    again = know(told, topic, seed=100)
+    assert {**again.to_dict(), "seconds": 0} == {**found.to_dict(), "seconds": 0}
+    other = know(told, topic, seed=101)
+    assert other.rows[0].asked.puzzles != found.rows[0].asked.puzzles
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (lambda m, t: know(m, []), BadInput),
+        (lambda m, t: know(m, [t, t]), BadInput),
+        (lambda m, t: know(m, [t, t.facts[0]]), BadInput),
+        (lambda m, t: know(m, t, aspects="feels"), NotFound),
+        (lambda m, t: know(m, t, only=[]), BadInput),
+        (lambda m, t: know(m, t, only=[seat(90, 91)]), BadInput),
+        (lambda m, t: know(m, [seat(0, 16)]), NotFound),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(told, topic, wrong, error):
+    with pytest.raises(error):
+        wrong(told, topic)
+
+
+def row_of(says, decision):
+    said = Said(1 if says else 2, 9, (1 if says else 2,), says, "x", "y", 5.0, SOME)
+    asked = Asked(decision, (), (), (), ())
+    return Knowledge(seat(0, 1), SOME, SOME, SOME, SOME, said, None, asked, None)
+
+
+@pytest.mark.parametrize(
+    ("says", "decision", "quadrant"),
+    [
+        (True, KNOWS, "knows-says"),
+        (False, KNOWS, "knows-denies"),
+        (True, IGNORANT, "guesses"),
+        (False, IGNORANT, "ignorant"),
+        (True, UNDECIDED, "undecided"),
+    ],
+)
+def test_the_quadrant(says, decision, quadrant):
+    row = row_of(says, decision)
+    assert row.quadrant == quadrant
+    assert (row.disagreement > 1) == (quadrant in ("knows-denies", "guesses"))
+    with pytest.raises(NotFound, match="no aspect"):
+        row.holds("feels")
+
+
+def test_saying_takes_rank_one_in_half_of_the_wordings():
+    def said(*ranks, gap=5.0):
+        return Said(ranks[0], 9, ranks, True, "x", "y", gap, SOME)
+
+    assert said(1, 1, 2, 2).holds
+    assert not said(1, 2, 2).holds
+    assert not said(2, 1, 1, 1).holds
+    assert said(1).holds
+    assert not said(1, gap=0.9).holds, "one nat ahead"
+
+
+def test_the_table_the_json_and_the_page(found, tmp_path):
+    text = str(found)
+    assert text.startswith(found.sentence)
+    assert sum(found.counts.values()) == 16
+    assert "word0 | word16" in text
+    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert len(told["facts"]) == 16
+    assert set(told["facts"][0]) == {"fact", "quadrant", *ASPECTS}
+    assert told["facts"][0]["knows"]["decision"] in (KNOWS, UNDECIDED)
+    page = write_knowing(tmp_path / "out", found)
+    html = page.read_text("utf-8")
+    for words in (
+        found.sentence,
+        "All facts, by disagreement",
+        "word3 | word19",
+        "not measurable",
+        "Forms and settings",
+    ):
+        assert words in html
+    assert "nan" not in json.dumps(told)
+    titles = [section.title for section in knowing_page(found).sections]
+    assert titles[1] == f"{found.by_disagreement()[0].fact.subject} | {found.by_disagreement()[0].fact.object}"
+    empty = Knowing("m", ("t",), (), {}, {}, found.rule, 0)
+    with pytest.raises(BadInput, match="no fact"):
+        knowing_page(empty)
+    assert not empty.decided
+    assert set(found.counts) <= set(QUADRANTS)
+
+
+def test_the_command_asks_about_a_file(told, topic, tmp_path, monkeypatch):
+    monkeypatch.setattr("probes.known.load_model", lambda name: told)
+    header = {"name": "seats", "relation": {"name": "seat", "affirmed": SEAT.affirmed, "negated": SEAT.negated,
+                                            "paraphrases": list(SEAT.paraphrases), "cloze": SEAT.cloze}}  # fmt: skip
+    lines = [header, *({"subject": fact.subject, "object": fact.object} for fact in topic.facts)]
+    (tmp_path / "seats.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done, page = know_topic("tiny", str(tmp_path / "seats.jsonl"), 3, out=tmp_path / "out", aspects=["says", "knows"])
+    assert len(done.rows) == 3
+    assert page.exists()
+    with pytest.raises(BadInput, match="limit 0"):
+        know_topic("tiny", str(tmp_path / "seats.jsonl"), 0)
+
+
+def test_the_self_has_facts_with_wrong_answers_of_their_own_and_no_twin():
+    topic = probes.self_topic()
+    assert len(topic.facts) >= 30, "enough for a truth probe"
+    assert all(len(fact.distractors) == 4 for fact in topic.facts)
+    assert {"my name", "what I am", "what is done with me now"} <= {fact.subject for fact in topic.facts}
+    with pytest.raises(BadInput, match="no other fact can be a twin"):
+        probes.PuzzleMaker(topic)
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_the_embedded_model_knows_france_and_not_vanuatu(embedded_model):
+    topic = probes.load_topic("capitals")
+    names = ("France", "Japan", "Italy", "Germany", "Spain", "Vanuatu", "Saint Vincent and the Grenadines")
+    found = know(embedded_model, topic, only=[fact for fact in topic.facts if fact.subject in names], seed=100)
+    rows = {row.fact.subject: row for row in found.rows}
+    for name in names[:5]:
+        assert rows[name].quadrant == "knows-says"
+        assert rows[name].holds("uses")
+    for name in names[5:]:
+        assert rows[name].quadrant == "ignorant"
