@@ -1,4 +1,4 @@
-"""Commands of the floor: fetch, facts, show, probe, steer, doctor, know, zoo. They parse and print; the work is elsewhere.
+"""Commands of the floor: fetch, facts, show, probe, steer, doctor, know, zoo. They parse and print, no more.
 
 Heavy modules are imported inside the commands, so that `belief --help` answers at once.
 """
