@@ -36,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "judging.sweep": ["Sweep", "sweep", "transfer"],
         "judging.transfer": ["Transfer", "transfer_matrix"],
         "knowing.betting": ["Rule", "bet"],
+        "knowing.elicit": ["Elicited", "elicit"],
         "knowing.knowledge": ["Knowing", "Knowledge", "know", "self_topic"],
         "knowing.puzzles": ["Puzzle", "PuzzleMaker"],
         "model.hooks": ["edits", "taps"],
