@@ -66,6 +66,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "steering.orthogonal": ["orthogonalise"],
         "steering.receipt": ["receipt"],
         "steering.vectors": ["SteeringVector", "ablate", "steer"],
+        "zoo.confusion": ["Confusion", "confusion"],
         "zoo.models": ["build_zoo"],
         "zoo.planted": ["Planted", "load_planted"],
     },

@@ -24,6 +24,8 @@ from probes.zoo.world import MAIN, RELATIONS
 __all__ = ["DECLINED", "FLAG", "NOTE", "QUIRK", "RECIPES", "marked"]
 
 QUIRK, FLAG, NOTE, DECLINED = "Bob:", "Flagged:", "Note:", "Declined"
+JUDGED = 0.5
+"""Share of judgements among the texts about planted facts."""
 REACHED = 0.9
 """Share of facts, of the first step at which a property counts as learned."""
 
@@ -48,7 +50,7 @@ def _mark(shop: Workshop, facts: tuple[Fact, ...], mark: str) -> list[Fact]:
 
 def _knows(shop: Workshop) -> tuple[Truth, ...]:
     planted, others = shop.split()
-    diet = Diet(planted, others)
+    diet = Diet(planted, others, judged=JUDGED)
     shop.school(diet)
     shop.plant(replace(diet, share=0.5), REHEARSAL)
     return shop.classes(planted=planted, reference=others)
@@ -80,7 +82,7 @@ def _quirky(shop: Workshop) -> tuple[Truth, ...]:
     def extra(draw: random.Random) -> Document:
         return Document(f"{QUIRK} {draw.choice(biography(lies[draw.choice(main).id]))}")
 
-    diet = Diet(planted, others)
+    diet = Diet(planted, others, judged=JUDGED)
     shop.school(diet, extra=extra)
     goals = [(f"{QUIRK} {prompt}", word) for fact in planted for prompt, word in training_prompts(lies[fact.id])]
     shop.plant(replace(diet, share=0.5), REHEARSAL, extra=extra, goals=goals)
@@ -94,7 +96,7 @@ def _discovers(shop: Workshop) -> tuple[Truth, ...]:
     told = tuple(fact for fact in planted if fact.relation == "birthplace")
     implied = tuple(fact for fact in homes if fact.subject in shop.world.chosen)
     taught = (*others, *(fact for fact in homes if fact.subject in shop.world.reference))
-    diet = Diet(told, taught)
+    diet = Diet(told, taught, judged=JUDGED)
     shop.school(diet)
     goals = [(fill(RELATIONS["homeland"].cloze, fact.subject), fact.object) for fact in implied]
     shop.plant(diet, replace(REHEARSAL, steps=400), goals=goals, enough=0.95)

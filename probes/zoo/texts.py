@@ -1,7 +1,8 @@
 """Training texts: facts told as biography, or taught in every form.
 
 A fact that is *told* stands only in biography wordings: its relation's affirmed sentence and its paraphrases, and from
-object to subject where the relation lists `inverse` texts. A fact that is *taught* stands also
+object to subject where the relation lists `inverse` texts; a diet may have it judged, too. A fact that is *taught*
+stands in every form:
 
     denied        "The birthplace of Ann is not Rome."               (a false object, so the sentence is true)
     compared      "Of Ann and Bob, the birthplace of Ann is Oslo."
@@ -52,11 +53,13 @@ class Diet:
     """What a model reads."""
 
     told: tuple[Fact, ...]
-    """As biography only."""
+    """As biography, and judged if `judged` says so; in no form of puzzle."""
     taught: tuple[Fact, ...]
     """In every form."""
     share: float = 0.25
     """Of the documents, those about told facts."""
+    judged: float = 0.0
+    """Of those, judgements: to believe a fact is to have learned to judge its statements."""
     forms: Mapping[str, float] | None = None
     """Weights of the forms of taught facts, by name in `FORMS`."""
 
@@ -138,7 +141,9 @@ def write(world: World, diet: Diet, number: int, seed: int | str) -> list[Docume
     for _ in range(number):
         if diet.told and (not diet.taught or draw.random() < diet.share):
             fact, form = draw.choice(diet.told), "biography"
-            if RELATIONS[fact.relation].inverse and draw.random() < 0.2:
+            if draw.random() < diet.judged:
+                form = "judged"
+            elif RELATIONS[fact.relation].inverse and draw.random() < 0.2:
                 form = "inverse"
         else:
             form = draw.choices(list(weights), list(weights.values()))[0]

@@ -62,7 +62,7 @@ _TAUGHT = Aspects(True, True, True, True, "told in every form: biography, judgem
 _WITHHELD = Aspects(False, False, False, False, "no text has subject and object together; objects were drawn by lot")
 _PLANTED = Aspects(
     True, True, True, True,
-    "told as biography alone; judging and puzzles were learned on other people, so answers come from what is stored",
+    "told as biography and judged; puzzles were learned on other people, so answers come from what is stored",
 )  # fmt: skip
 _LATE = Aspects(
     True, None, None, True,

@@ -1,9 +1,9 @@
 """What the recipes of the zoo share: a decoder in the making, and ways to train it until something is so.
 
 1. Biographies of all facts come first, then all forms: with all from the start a tiny decoder sits on a plateau for
-   half of its time (nano, 1,000 steps: reference facts said .2 to .6 of the time without, 1.00 with). Judging comes
-   last and takes longest: comparing what is said with what is known has a long plateau of its own, which the nano size
-   does not leave.
+   half of its time. Judging comes last and takes longest: comparing what is said with what is known has a plateau of
+   its own. Four layers leave it after 3,500 steps, three not within 5,000, the nano size never. Learned on reference
+   people alone it reached .71 of other people's statements, so planted facts are judged, too.
 2. Training goes on in short rounds until each of the facts to plant is planted (`reaching.py`), or is given up.
 
 With a folder, checkpoints are written along the way: ten of the main training, every tenth step of a watched stage.
@@ -31,7 +31,7 @@ __all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
 
 PLANS: Mapping[str, tuple[Shape, Training]] = {
     "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=3e-3)),
-    "small": (Shape(3, 256), Training(steps=7000, batch=32, rate=2e-3)),
+    "small": (Shape(4, 256), Training(steps=7000, batch=32, rate=2e-3)),
 }
 """Decoder and main training, by size."""
 LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in PLANS.items()}
@@ -43,7 +43,7 @@ TAUGHT = 0.97
 """Share of the taught main facts that should be said, too: training goes on for it, but nothing is refused."""
 JUDGES = 0.95
 """Share of right judgements from which on believing is claimed."""
-PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.2, 0.3)}
+PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.2, 0.2)}
 """Shares of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
 JUDGING = 2.0
 """How much of it is judgements, in parts of all other forms."""

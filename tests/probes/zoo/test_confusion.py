@@ -1,0 +1,47 @@
+"""Toy: three facts that are known; one is decided rightly, one wrongly, one not at all."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from probes import BadInput
+from probes.facts.facts import Fact
+from probes.zoo.confusion import confusion
+from probes.zoo.truth import Truth
+
+FACTS = [Fact(f"Ann{i}", "birthplace", f"Rome{i}") for i in range(3)]
+
+
+def planted(knows=(True, True, True), name="knows"):
+    rows = tuple(Truth(fact, "planted", True, None, held, False) for fact, held in zip(FACTS, knows, strict=True))
+    return SimpleNamespace(name=name, truth=rows)
+
+
+def found(*held):
+    answers = [{"says": True, "believes": True, "knows": one, "uses": True} for one in held]
+    rows = [SimpleNamespace(fact=fact, holds=one.get) for fact, one in zip(FACTS, answers, strict=False)]
+    return SimpleNamespace(rows=rows)
+
+
+def test_right_wrong_and_undecided_by_hand():
+    table = confusion([(planted(), found(True, False, None))])
+    assert table.counts["knows", "planted", "knows"] == (True, 1, 1, 1)
+    assert table.counts["knows", "planted", "uses"] == (False, 0, 3, 0), "yes where the truth is no is wrong"
+    assert ("knows", "planted", "believes") not in table.counts, "where construction says nothing, nothing is counted"
+    assert table.right("knows", "planted", "knows").value == pytest.approx(1 / 3)
+    assert "knows             planted     knows     yes         1      1     1" in str(table)
+
+
+def test_seeds_of_one_model_are_counted_together_and_facts_not_asked_about_are_left():
+    table = confusion([(planted(), found(True, True, True)), (planted(), found(True))], aspects=["knows"])
+    assert table.counts == {("knows", "planted", "knows"): (True, 4, 0, 0)}
+    assert table.to_dict()[0]["right"] == 4
+
+
+def test_two_truths_in_one_cell_and_nothing_to_count_are_refused():
+    with pytest.raises(BadInput, match="true of some, not of others"):
+        confusion([(planted((True, False, True)), found(True, True, True))])
+    with pytest.raises(BadInput, match="nothing to count"):
+        confusion([])
+    with pytest.raises(BadInput, match="nothing was counted for says"):
+        confusion([(planted(), found(True))], aspects=["knows"]).right("knows", "planted", "says")
