@@ -1,14 +1,14 @@
 """Believing: does a truth probe that never saw a fact put its true statement above false ones about the same subject.
 
-1. Statements: each fact's true and false twin (facts.py), and two false ones more, with objects of the same fold.
+1. Statements: each fact's true and false twin (facts.py), and seven false ones more, with objects of the same fold.
 2. Folds by the pairs in which facts swap objects, so a probe that scores a fact saw neither its subject nor any object
    of its statements. In each of five, the layer is chosen on a third of the training pairs by a probe of the others;
    then the probe (LDA) is fitted anew on all of them.
 3. margin = score of the true statement - mean score of the false ones, in units of that fold's spread of false ones.
 
-The interval says how far a false statement lies from the mean of the other false ones of its subject: what a margin is
-where truth makes no difference. Believed is a fact whose interval lies above 0; where truth made no difference, one in
-forty would be.
+The interval says how far a false statement lies above or below the mean of the other false ones of its subject: what a
+margin is where truth makes no difference. Believed is a fact whose interval lies above 0; without truth in the
+activations, one fact in forty would be.
 
 Source: Marks & Tegmark 2023 (2310.06824) for the probe. Limits: one wording; the margin of a single fact is noisy where
 the probe is. Few facts (less than 30 pairs) are too few to fit on.
@@ -36,8 +36,8 @@ from probes.reading.metrics import Estimate, auroc, auroc_values
 __all__ = ["LEAST", "Belief", "Beliefs", "believe"]
 
 FOLDS = 5
-FALSE = 3
-"""False statements of each fact."""
+FALSE = 8
+"""False statements of each fact, where the topic has so many objects: they share its beginning, and cost little."""
 LEAST = 30
 """Pairs of facts that a probe needs."""
 LAYERS = 6
@@ -103,7 +103,7 @@ def believe(
     scores, chosen = torch.zeros(len(texts), dtype=torch.float64), []
     first = torch.tensor([j < 2 for i in range(len(topic.facts)) for j in range(int((owner == i).sum()))])
     for number in range(FOLDS):
-        train = (fold != number) & first
+        train = fold != number
         site = _choose(acts.values, truth, fold, train, number)
         weight, bias = _fit(acts.values[site], truth, train)
         held = fold == number
@@ -169,19 +169,22 @@ def _margins(
 ) -> dict[str, Belief]:
     own = [scores[owner == i] for i in range(len(facts))]
     strays = [
-        abs(float(one - (false.sum() - one) / (len(false) - 1)))
+        float(one - (false.sum() - one) / (len(false) - 1))
         for each in own
         if len(false := each[1:]) > 1
         for one in false
     ]
-    half, how = 1.96 * sqrt(2), "true - false statement, held out; interval: that of a difference of two false ones"
+    above, below, how = 1.96 * sqrt(2), 1.96 * sqrt(2), "interval: that of a difference of two false ones"
     if strays:
-        half = float(np.quantile(strays, 0.95))
-        how = "true - mean of false statements, held out; interval: how far 95 % of false ones lie from the others"
+        # Each side for itself: false statements that lie far below the others are no reason to doubt a true one.
+        below, above = (abs(float(q)) for q in np.quantile(strays, (0.025, 0.975)))
+        how = "interval: how far above and below the others 95 % of false ones lie"
     found = {}
     for i, fact in enumerate(facts):
         value = float(own[i][0] - own[i][1:].mean())
-        margin = Estimate(value, value - half, value + half, len(own[i]), how=how)
+        margin = Estimate(
+            value, value - above, value + below, len(own[i]), how=f"true - mean of false, held out; {how}"
+        )
         at = (owner == i).nonzero()[:, 0].tolist()
         found[fact.id] = Belief(margin, tuple((texts[j], bool(truth[j]), float(scores[j])) for j in at))
     return found

@@ -78,9 +78,7 @@ def confusion(measured: Iterable[tuple[Planted, Knowing]], aspects: Sequence[str
                     continue
                 key = planted.name, truth.klass, aspect
                 if truths.setdefault(key, right) != right:
-                    raise BadInput(
-                        f"{aspect} of {truth.klass} facts in {planted.name} is true of some and not of others"
-                    )
+                    raise BadInput(f"{aspect} of {truth.klass} facts in {planted.name} is true of some, not of others")
                 held = rows[truth.fact.id].holds(aspect)
                 found.setdefault(key, Counter())["open" if held is None else "right" if held == right else "wrong"] += 1
     if not found:

@@ -39,7 +39,7 @@ LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in 
 REHEARSAL = Training(steps=200, batch=32, rate=1e-3, warm=10)
 """A round more, where something is missing."""
 ROUNDS = 5
-TAUGHT = 0.97
+TAUGHT = {"nano": 0.8, "small": 0.97}
 """Share of the taught main facts that should be said, too: training goes on for it, but nothing is refused."""
 JUDGES = 0.95
 """Share of right judgements from which on believing is claimed."""
@@ -111,7 +111,7 @@ class Workshop:
         free = None if free is None else list(free)
         for _ in range(ROUNDS):
             missing = self.missing(diet.told, goals, enough)
-            if not missing and self._says(diet.taught) >= TAUGHT:
+            if not missing and self._says(diet.taught) >= TAUGHT[self.world.size]:
                 return
             # What is planted already is only rehearsed, so that the rest is not forgotten for it.
             now = replace(diet, share=diet.share if missing else min(diet.share, 0.15))
