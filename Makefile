@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL := smollm2-135m
+NOTEBOOKS := compare_readers what_it_knows steer_and_check planted_knowledge
 
 .PHONY: demo test test-slow notebooks lint format wheel clean
 
@@ -25,7 +26,7 @@ test-slow: $(READY)
 notebooks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks]"
 	$(BIN)/belief fetch $(MODEL)
-	$(BIN)/jupytext --to ipynb --execute examples/compare_readers.py
+	for name in $(NOTEBOOKS); do $(BIN)/jupytext --to ipynb --execute examples/$$name.py || exit 1; done
 
 lint: $(READY)
 	$(BIN)/ruff check .
