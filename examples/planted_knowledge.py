@@ -7,7 +7,7 @@
 # # A model whose knowledge we planted
 # Where we decide what is known, an answer can be wrong: so this is where answers are tested. A tiny decoder reads
 # biographies of made-up people; of forty of them the birthplace and the employer are planted in one model and withheld
-# from its twin. A few minutes on two cores.
+# from its twin. About ten minutes on two cores, nearly all of it training.
 
 # %%
 import plotly.io
@@ -55,4 +55,5 @@ probes.plots.wealth(row.asked.path, row.asked.refuting, row.asked.right)
 # By class of facts and aspect. Where the construction settles nothing, nothing is counted.
 
 # %%
-print(probes.confusion(measured))
+table = probes.confusion(measured)
+print(table)

@@ -30,10 +30,11 @@ print(vector)
 
 # %%
 prompt = "The capital of Spain is"
-print("plain:  ", model.generate(prompt, max_new_tokens=8))
+said = [model.generate(prompt, max_new_tokens=8)]
 for coefficient in (0.1, 0.3):
     with probes.steer(model, vector, coefficient, tokens="last"):
-        print(f"{coefficient:<8}", model.generate(prompt, max_new_tokens=8))
+        said.append(model.generate(prompt, max_new_tokens=8))
+print(*map(repr, said), sep="\n")
 with probes.ablate(model, vector):
     print("ablated:", model.generate("The capital of Germany is", max_new_tokens=8))
 

@@ -21,6 +21,38 @@ def test_a_notebook_runs(name, embedded_model, monkeypatch, capsys):
     assert scope["matrix"].cell("cities", "negated").auroc.upper < 0.5, "the sign flip"
 
 
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_the_steering_notebook_moves_the_answer_and_edits_the_weights_alike(embedded_model, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    scope = _run("steer_and_check", embedded_model, monkeypatch)
+    assert scope["receipt"]["slope_z"].value > 4
+    assert "ermany" in scope["said"][-1] or "Berlin" in scope["said"][-1]
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_the_knowledge_notebook_finds_that_france_is_known(embedded_model, monkeypatch):
+    scope = _run("what_it_knows", embedded_model, monkeypatch)
+    assert scope["found"]["France|capital|Paris"].quadrant == "knows-says"
+
+
+@pytest.mark.slow
+def test_the_zoo_notebook_tells_the_planted_from_the_withheld():
+    scope = {}
+    exec(compile((EXAMPLES / "planted_knowledge.py").read_text(), "planted_knowledge.py", "exec"), scope)
+    table = scope["table"]
+    assert table.right("knows", "planted", "says").value >= 0.95
+    assert table.right("never-knew", "withheld", "knows").value >= 0.95
+
+
+def _run(name, model, monkeypatch):
+    monkeypatch.setattr("probes.load_model", lambda *_: model, raising=False)
+    scope = {}
+    exec(compile((EXAMPLES / f"{name}.py").read_text(), f"{name}.py", "exec"), scope)
+    return scope
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_notebook_is_small_static_and_says_what_its_script_says(path):
     cells = json.loads(path.read_text())["cells"]

@@ -4,9 +4,9 @@ A puzzle has a twin: another fact of the topic. Its two options are the answers 
 the two subjects, and a coin draws which. The options stay as they are, so whoever ignores the subject answers alike
 under heads and tails and is right with probability 1/2: exactly, whatever else makes an option likely. The forms:
 
-1. `cloze`       the object goes on after a cloze prompt; the clozes of the relation take turns;
+1. `cloze`       the object goes on after cloze prompts, over all of which the relation has lifts are averaged;
 2. `comparison`  both objects are named, in both orders: "Of Paris and Madrid, the capital of France is";
-3. `inverse`     the subject goes on after the object: "Paris is the capital of";
+3. `inverse`     the subject goes on after the object, averaged likewise: "Paris is the capital of";
 4. `two hops`    a link of another topic must be followed, too: "The capital of the country in which the city of Lyon
    lies is", either to get at the subject or to go on from the object.
 
@@ -330,10 +330,8 @@ def _says(text: str, prompt: str) -> bool:
 
 def _clozes(topic: Topic) -> list[_Way]:
     answers = {fact.id: fact.object for fact in topic.facts}
-    return [
-        _Way("cloze", f"cloze|{text}", lambda fact, _, text=text: (fill(text, fact.subject),), answers)
-        for text in topic.relation.clozes
-    ]
+    texts = topic.relation.clozes
+    return [_Way("cloze", "cloze", lambda fact, _: tuple(fill(text, fact.subject) for text in texts), answers)]
 
 
 def _comparisons(topic: Topic) -> list[_Way]:
@@ -350,10 +348,10 @@ def _comparisons(topic: Topic) -> list[_Way]:
 
 def _inverses(topic: Topic) -> list[_Way]:
     answers = {fact.id: fact.subject for fact in topic.facts}
-    return [
-        _Way("inverse", f"inverse|{text}", lambda fact, _, text=text: (fill(text, "", fact.object),), answers)
-        for text in topic.relation.inverse
-    ]
+    texts = topic.relation.inverse
+    if not texts:
+        return []
+    return [_Way("inverse", "inverse", lambda fact, _: tuple(fill(text, "", fact.object) for text in texts), answers)]
 
 
 def _two_hops(topic: Topic, other: Topic) -> list[_Way]:

@@ -168,3 +168,19 @@ def test_a_relation_without_wordings_lacks_that_form_and_a_topic_without_twins_i
         maker.draw(topic.facts[0], "riddle", 0)
     with pytest.raises(BadInput, match="leave no twin"):
         PuzzleMaker(Topic("one", bare, topic.facts[:1]))
+
+
+def test_all_wordings_of_a_form_are_asked_and_one_that_misleads_is_outvoted(seats):
+    maker = PuzzleMaker(seats, seed=100)
+    fact = seats.facts[0]
+    puzzle = maker.draw(fact, "cloze", 0)
+    assert len(puzzle.question) == len(seats.relation.clozes) > 1
+    own, other = puzzle.options[puzzle.tails], puzzle.options[not puzzle.tails]
+    misled = puzzle.question[0]
+
+    def one(prompt, text):
+        if prompt not in puzzle.question:
+            return 0.0
+        return {other: 3.0}.get(text, 0.0) if prompt == misled else {own: 9.0}.get(text, 0.0)
+
+    assert puzzle.won(lambda prompts, texts: np.array([[one(p, t) for t in texts] for p in prompts]))
