@@ -112,7 +112,9 @@ def _table(rows: Sequence[Knowledge]) -> Section:
         "the fact is said)."
     )
     said = "; ".join(f"{name}: {words}" for name, words in MEANINGS.items() if any(r.quadrant == name for r in rows))
-    table = Grid(HEADINGS, [row.cells() for row in rows], caption)
+    kept = [i for i, name in enumerate(HEADINGS) if name != "knows"]  # the quadrant says it, and words need room
+    cells = [row.cells() for row in rows]
+    table = Grid([HEADINGS[i] for i in kept], [[row[i] for i in kept] for row in cells], caption)
     return Section("All facts, by disagreement", f"{len(rows)} facts", [said[0].upper() + said[1:] + ".", table], True)
 
 
