@@ -158,7 +158,8 @@ def token_likelihoods(
             text, logs, best = _read(model, one, encoded, starts)
             if not torch.isfinite(logs).all():
                 if one.packed:  # what is not finite spreads over a packed row: read plainly to name its text
-                    return token_likelihoods(model, encoded, starts, batch_size=batch_size, share_prefixes=False)
+                    plainly = {"batch_size": batch_size, "share_prefixes": False, "progress": progress}
+                    return token_likelihoods(model, encoded, starts, **plainly)
                 at = int(text[~torch.isfinite(logs)].min())
                 raise BadInput(f"text {at}: a logit is not finite; the model is broken, or overflows in {model.dtype}")
             total.index_add_(0, text, logs)

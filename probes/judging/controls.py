@@ -41,7 +41,7 @@ from probes.activations.capture import Activations
 from probes.errors import BadInput, TooFew
 from probes.judging.splits import row_groups, row_labels
 from probes.reading.fitting import SOLVERS, Solution, check_method, takes_polarity
-from probes.reading.metrics import Estimate, auroc, auroc_difference, auroc_values, mean, proportion, quantile
+from probes.reading.metrics import Estimate, auroc, auroc_difference, auroc_values, mean, permutation_p, quantile
 from probes.reading.probe import LinearProbe
 
 __all__ = [
@@ -194,7 +194,7 @@ def _shuffled(
     return {
         "shuffled": control,
         "shuffled_95": quantile(nulls, 0.95, how=f"95th percentile over {of}; order-statistic interval"),
-        "shuffled_p": _p(int((nulls >= observed.value - 1e-12).sum()), draws),
+        "shuffled_p": permutation_p(int((nulls >= observed.value - 1e-12).sum()), draws, of="shuffles"),
         # Given the scores, a random labelling is ranked at .5 on average whatever the test entities are: the mean of
         # the shuffles varies with the draws alone, so its errors are independent of the probe's.
         "selectivity": lead(observed, control, how=f"AUROC - mean AUROC over {of}; interval of Zou & Donner (2008)"),
@@ -212,13 +212,6 @@ def lead(a: Estimate, b: Estimate, *, how: str) -> Estimate:
     value = a.value - b.value
     down, up = hypot(a.value - a.lower, b.upper - b.value), hypot(a.upper - a.value, b.value - b.lower)
     return Estimate(value, max(-1.0, value - down), min(1.0, value + up), a.n, a.confidence, how)
-
-
-def _p(at_least: int, draws: int) -> Estimate:
-    share = proportion(at_least, draws)
-    p = (1 + at_least) / (1 + draws)
-    how = f"(1 + {at_least}) / (1 + {draws} shuffles); Clopper-Pearson interval of the share"
-    return Estimate(p, share.lower, max(share.upper, p), draws, share.confidence, how)
 
 
 def _random(

@@ -21,6 +21,7 @@ from torch import Tensor
 from probes.activations.likelihood import continue_ids
 from probes.activations.packing import plan_passes
 from probes.errors import BadInput
+from probes.facts.facts import Topic
 from probes.model.hooks import read_logits
 from probes.model.language_model import LanguageModel
 
@@ -61,6 +62,12 @@ class Beginnings:
         self._rows: dict[str, Float[Tensor, "answer"]] = {}
         self._tops: dict[str, tuple[int, dict[int, int]]] = {}
         self._table, self._at = np.zeros((0, len(self.heads)), np.float32), dict[str, int]()
+
+    @classmethod
+    def of(cls, model: LanguageModel, topic: Topic) -> "Beginnings":
+        """Look for every object and distractor of a topic."""
+        texts = dict.fromkeys(text for fact in topic.facts for text in (fact.object, *fact.distractors))
+        return cls(model, texts, topic.cloze(topic.facts[0]))
 
     def read(self, prompts: Iterable[str], *, progress: bool = False) -> None:
         """Look at the prompts that were not looked at before."""

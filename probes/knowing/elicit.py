@@ -30,7 +30,7 @@ from probes.facts.facts import Fact, Topic
 from probes.knowing.beginnings import Beginnings
 from probes.knowing.saying import say
 from probes.model.language_model import LanguageModel
-from probes.reading.metrics import Estimate, mean, proportion
+from probes.reading.metrics import Estimate, mean, permutation_p, proportion
 from probes.reading.probe import LinearProbe
 from probes.steering.cost import Cost
 from probes.steering.randomness import random_directions
@@ -74,10 +74,8 @@ class Elicited:
         found = {"steered": _share(self.steered[new], "facts not said before, steered")}
         found["random"] = mean(self.random[:, new].mean(1), how="mean share over random directions; t interval")
         totals = self.random[:, new].sum(1)
-        beyond, n = int((totals >= self.steered[new].sum()).sum()), len(totals)
-        p, share = (1 + beyond) / (1 + n), proportion(beyond, n)
-        how = f"(1 + {beyond}) / (1 + {n} random directions that bring up as many)"
-        found["random_p"] = Estimate(p, share.lower, max(share.upper, p), n, how=how)
+        beyond = int((totals >= self.steered[new].sum()).sum())
+        found["random_p"] = permutation_p(beyond, len(totals), of="random directions, which bring up as many")
         lead = self.steered[new] - self.random[:, new].mean(0)
         found["over_random"] = mean(lead, how="steered less the mean of random directions, paired by fact; t interval")
         for prompt, said in self.asked.items():
@@ -198,8 +196,7 @@ def _said(
     model: LanguageModel, topic: Topic, facts: Sequence[Fact], opened: AbstractContextManager[None] | None = None
 ) -> Bool[np.ndarray, "fact"]:
     """Return which facts are said while a context is open."""
-    texts = dict.fromkeys(text for fact in topic.facts for text in (fact.object, *fact.distractors))
-    reader = Beginnings(model, texts, topic.cloze(facts[0]))
+    reader = Beginnings.of(model, topic)
     with opened or nullcontext():
         said = say(topic, facts, topic.facts, reader)
     return np.array([said[fact.id].holds for fact in facts])

@@ -359,8 +359,7 @@ class _One:
         self.background = tuple(self.rest[: max(0, BACKGROUND - len(asked))])
 
     def measure(self, wanted: set[str]) -> list[Knowledge]:
-        texts = dict.fromkeys(text for fact in self.topic.facts for text in (fact.object, *fact.distractors))
-        self.reader = Beginnings(self.model, texts, self.topic.cloze(self.topic.facts[0]))
+        self.reader = Beginnings.of(self.model, self.topic)
         said = self._timed("says", self._says)
         parts: dict[str, Any] = {}
         for aspect, work in (("believes", self._believes), ("knows", self._knows), ("uses", self._uses)):

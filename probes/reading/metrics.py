@@ -18,7 +18,7 @@ from scipy.stats import beta, binom, rankdata, t
 from probes.errors import BadInput
 from probes.reading.ranking import half_width, interval, rank
 
-__all__ = ["Estimate", "auroc", "auroc_difference", "auroc_values", "mean", "proportion", "quantile"]
+__all__ = ["Estimate", "auroc", "auroc_difference", "auroc_values", "mean", "permutation_p", "proportion", "quantile"]
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,24 @@ def proportion(k: int, n: int, *, confidence: float = 0.95, how: str = "") -> Es
     lower = beta.ppf(alpha / 2, k, n - k + 1) if k > 0 else 0.0
     upper = beta.ppf(1 - alpha / 2, k + 1, n - k) if k < n else 1.0
     return Estimate(k / n, lower, upper, n, confidence, how or f"{k} of {n}; Clopper-Pearson interval")
+
+
+def permutation_p(beyond: int, draws: int, *, of: str) -> Estimate:
+    """Return p = (1 + beyond) / (1 + draws), with the interval of the share of draws that lie beyond.
+
+    Args:
+        beyond: draws at least as extreme as what was observed.
+        draws: how many were drawn where nothing is to be found.
+        of: what they are, for people to read.
+
+    Raises:
+        BadInput: as `proportion`.
+
+    Source: Phipson & Smyth (2010), which never gives 0.
+    """
+    share, p = proportion(beyond, draws), (1 + beyond) / (1 + draws)
+    how = f"(1 + {beyond}) / (1 + {draws} {of}); Clopper-Pearson interval of the share"
+    return Estimate(p, share.lower, max(share.upper, p), draws, share.confidence, how)
 
 
 def quantile(values: Any, q: float, *, confidence: float = 0.95, how: str = "") -> Estimate:

@@ -43,7 +43,7 @@ from probes.facts.facts import Topic
 from probes.model.hooks import edits, read_logits
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
-from probes.reading.metrics import Estimate, mean, proportion
+from probes.reading.metrics import Estimate, mean, permutation_p, proportion
 from probes.reading.probe import LinearProbe
 from probes.steering.contrasts import Asked, Contrast, as_contrasts, encoded, whole_groups
 from probes.steering.cost import Cost
@@ -301,11 +301,9 @@ def _against(figure: Estimate, nulls: Float[np.ndarray, "draw"], name: str, way:
         raise BadInput(f"{of}: none changes the readout at all; steer at a site and token that reach it")
     z = [(value - centre) / spread for value in (figure.value, figure.lower, figure.upper)]
     beyond = int((nulls >= figure.value).sum() if way == "larger" else (nulls <= figure.value).sum())
-    share, p = proportion(beyond, len(nulls)), (1 + beyond) / (1 + len(nulls))
-    how = f"(1 + {beyond}) / (1 + {len(nulls)} {of}); Clopper-Pearson interval of the share"
     return {
         f"{name}_z": Estimate(*z, len(nulls), figure.confidence, f"in standard deviations of {len(nulls)} {of}"),
-        f"{name}_p": Estimate(p, share.lower, max(share.upper, p), len(nulls), share.confidence, how),
+        f"{name}_p": permutation_p(beyond, len(nulls), of=of),
     }
 
 

@@ -11,7 +11,16 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from probes.errors import BadInput
-from probes.reading.metrics import Estimate, auroc, auroc_difference, auroc_values, mean, proportion, quantile
+from probes.reading.metrics import (
+    Estimate,
+    auroc,
+    auroc_difference,
+    auroc_values,
+    mean,
+    permutation_p,
+    proportion,
+    quantile,
+)
 
 ROWS = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=4, max_size=40).filter(
     lambda rows: len({label for _, label in rows}) == 2
@@ -196,3 +205,13 @@ def test_a_mean_has_students_interval():
     for q in (0, 1, 95):
         with pytest.raises(BadInput, match="between 0 and 1"):
             quantile([1.0, 2.0], q)
+
+
+def test_a_permutation_p_by_hand_is_never_0():
+    found = permutation_p(0, 19, of="shuffles")
+    assert found.value == pytest.approx(1 / 20)
+    assert found.n == 19
+    assert found.how == "(1 + 0) / (1 + 19 shuffles); Clopper-Pearson interval of the share"
+    assert permutation_p(19, 19, of="shuffles").value == 1.0
+    with pytest.raises(BadInput):
+        permutation_p(20, 19, of="shuffles")
