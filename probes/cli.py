@@ -69,7 +69,7 @@ def receipts_of(kind: str, manifest: Mapping[str, Any]) -> list[str]:
     from probes.steering.receipt import bar_lines
 
     holders = manifest.get("probes", []) if kind == "monitor" else [manifest] if kind in ("probe", "vector") else []
-    figures = [{n: Estimate.from_dict(held) for n, held in holder["receipt"].items()} for holder in holders]
+    figures = [{n: Estimate.from_dict(held) for n, held in holder.get("receipt", {}).items()} for holder in holders]
     return [f"receipt: {line}" if one else line for one in figures for line in bar_lines(one)]
 
 

@@ -1,7 +1,8 @@
 """Known: the page of what a model knows, from plain finished values.
 
 In this order: how many facts each quadrant has, drawn; all facts in one table, those whose aspects disagree most first;
-then for each fact its statements with their scores, its puzzles and how the bets went; last the forms and settings.
+then for each fact what every aspect asks and what was measured, how the bets went, its puzzles, its statements with
+their scores, and its vector's receipt where one was asked for; last the forms and settings.
 
 Limits: a page has the details of 120 facts at most, those that disagree most, and says so.
 """
@@ -43,7 +44,7 @@ ASKS = {
 }
 BETS = (
     "Two bets on the puzzles below, each with a stake of 1: that the answers are better than chance (orange), and that "
-    "the fact is not known (grey). Whichever comes to 100 decides; each does so wrongly in 1 % at most."
+    "the fact is not known (grey)."
 )
 PUZZLES = (
     "The options are the answers of two facts and stay as they are; a coin draws which of the two subjects is asked "
@@ -81,7 +82,7 @@ def knowing_page(knowing: Knowing, receipts: Mapping[str, Steered] = NONE) -> Pa
         ],
         sections=[
             _table(rows),
-            *(_fact(row, receipts.get(row.fact.id)) for row in shown),
+            *(_fact(row, receipts.get(row.fact.id), knowing.rule.alpha) for row in shown),
             _settings(knowing, len(rows) - len(shown)),
         ],
         foot="Made by belief-probes. This file asks nothing of any other host.",
@@ -121,7 +122,7 @@ def know_topic(
         options: `say` and `progress`, as for `know`.
 
     Raises:
-        BadInput: a limit below 1; and as for `know`. NotFound: a fact for a receipt that the topic lacks.
+        BadInput: a limit below 1; and as for `know` and `prove`. NotFound: a fact for a receipt that the topic lacks.
     """
     topic = load_topic(facts)
     if limit is not None and limit < 1:
@@ -131,8 +132,9 @@ def know_topic(
     if limit is not None and limit < len(topic.facts):
         only = {fact.id: fact for fact in (*random.Random(seed).sample(topic.facts, limit), *proved)}.values()
     opened = load_model(model)
-    found = know(opened, topic, aspects=aspects or ASPECTS, only=only, seed=seed, **options)
+    # First what may be refused: a topic too small for a receipt should not cost the minutes of all the rest.
     steered = {fact.id: prove(opened, topic=topic, fact=fact, seed=seed, **options) for fact in proved}
+    found = know(opened, topic, aspects=aspects or ASPECTS, only=only, seed=seed, **options)
     return found, steered, write_knowing(out, found, steered) if out else None
 
 
@@ -158,14 +160,15 @@ def _table(rows: Sequence[Knowledge]) -> Section:
     return Section("All facts, by disagreement", f"{len(rows)} facts", [said[0].upper() + said[1:] + ".", table], True)
 
 
-def _fact(row: Knowledge, steered: Steered | None) -> Section:
+def _fact(row: Knowledge, steered: Steered | None, alpha: float) -> Section:
     """Return what was measured of one fact: the aspects, the bets, the puzzles, the statements, the receipt."""
     blocks: list[Block] = [_aspects(row)]
     if row.asked and row.asked.path:
         asked = row.asked
         forms = ", ".join(f"{form} {right} of {n}" for form, (right, n) in asked.by_form().items())
-        blocks += [Plot(plots.wealth(asked.path, asked.refuting, asked.right), f"{BETS} Right by form: {forms}.")]
-        blocks += [_puzzles(row)]
+        told = f"{BETS} Whichever comes to {1 / alpha:g} decides; each does so wrongly in {percent(alpha)} % at most."
+        figure = plots.wealth(asked.path, asked.refuting, asked.right, alpha=alpha)
+        blocks += [Plot(figure, f"{told} Right by form: {forms}."), _puzzles(row)]
     if row.belief:
         scores = sorted(row.belief.statements, key=lambda statement: -statement[2])
         cells = [(text, "true" if truth else "false", f"{score:.2f}") for text, truth, score in scores]
