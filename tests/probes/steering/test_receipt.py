@@ -64,8 +64,9 @@ def test_the_toy_by_hand(model, asked):
     assert back["slope_p"].value > 0.9
 
 
-def test_every_figure_equals_that_of_one_prompt_at_a_time(model, asked):
-    vector = toward(model, "Rome", "now", "resid_post.0")
+@pytest.mark.parametrize("site", ["resid_post.0", "resid_post.2", "attn_out.1"])
+def test_every_figure_equals_that_of_one_prompt_at_a_time(model, asked, site):
+    vector = toward(model, "Rome", "now", site)
     figures = receipt(model, vector, asked, coefficient=1.5, directions=20, ablations=0)
 
     def readout(prompt, dose):
