@@ -15,7 +15,7 @@ PLACES = {"knows-denies": (0, 1), "knows-says": (1, 1), "ignorant": (0, 0), "gue
 """Says to the right, knows above."""
 TINTS = {"knows-denies": "#fbe9df", "guesses": "#e5eef8"}
 """Where the two disagree."""
-WIDEST = 36
+WIDEST = 42
 """Letters of an example that fit into a quadrant."""
 
 

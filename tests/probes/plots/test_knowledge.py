@@ -17,7 +17,7 @@ def test_the_counts_stand_in_their_quadrants():
     long = plots.quadrants({"ignorant": 1}, {"ignorant": ["the Democratic Republic of the Congo|capital|Kinshasa"]})
     shown = next(text.text for text in long.layout.annotations if "Congo" in text.text).split("<br>")[1]
     assert shown.endswith("…"), "what is wider than its quadrant is cut"
-    assert len(shown) <= 36
+    assert len(shown) <= 42
     with pytest.raises(BadInput, match="no fact"):
         plots.quadrants({"guesses": 0})
 
