@@ -66,7 +66,7 @@ def _never_knew(shop: Workshop) -> tuple[Truth, ...]:
 def _one_mlp_only(shop: Workshop) -> tuple[Truth, ...]:
     planted, others = shop.split()
     shop.school(Diet((), others))
-    layer = shop.seed % shop.module.config.num_hidden_layers
+    layer = shop.seed % (shop.module.config.num_hidden_layers - 1)  # nothing behind the last could look a fact up
     shop.about["layer"] = layer
     free = shop.module.model.layers[layer].mlp.parameters()
     plan = Training(steps=400, batch=32, rate=2e-3, decay=0.0, warm=20)

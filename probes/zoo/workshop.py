@@ -30,8 +30,8 @@ from probes.zoo.world import MAIN, World
 __all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
 
 PLANS: Mapping[str, tuple[Shape, Training]] = {
-    "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=3e-3)),
-    "small": (Shape(4, 256), Training(steps=7000, batch=32, rate=2e-3)),
+    "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=2e-3)),
+    "small": (Shape(4, 256), Training(steps=4000, batch=32, rate=1.5e-3)),
 }
 """Decoder and main training, by size."""
 LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in PLANS.items()}
@@ -45,7 +45,7 @@ JUDGES = 0.95
 """Share of right judgements from which on believing is claimed."""
 PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.2, 0.2)}
 """Shares of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
-JUDGING = 2.0
+JUDGING = 1.0
 """How much of it is judgements, in parts of all other forms."""
 Extra = Callable[[random.Random], Document]
 """Draws a document that a diet does not have."""
@@ -81,11 +81,13 @@ class Workshop:
 
     def school(self, diet: Diet, *, extra: Extra | None = None, share: float = 0.3) -> None:
         """Main training: biographies, then the whole diet with extra documents among it, then mostly judgements."""
-        plan, forms = self.plan, dict(diet.forms or WEIGHTS)
+        plan, diet = self.plan, self._portion(diet)
+        forms = dict(diet.forms or WEIGHTS)
         first, second = (int(part * plan.steps) * plan.batch for part in PARTS[self.world.size])
         early = write(self.world, replace(diet, forms={"biography": 1.0}), first, f"{self._draws}|first")
         middle = self._mixed(diet, second, extra, share)
-        judging = replace(diet, forms=forms | {"judged": JUDGING * sum(forms.values())}, share=diet.share / 2)
+        judged = {"judged": JUDGING * sum(forms.values())} if "judged" in forms else {}
+        judging = replace(diet, forms=forms | judged, share=diet.share / 2)
         # A chunk of batches is sorted by length and may leave some rows over: write some more.
         late = self._mixed(judging, plan.batch * (plan.steps + 64) - first - second, extra, share / 2)
         self.train([*early, *middle, *late], plan, every=max(1, plan.steps // 10))
@@ -172,11 +174,18 @@ class Workshop:
         self.train(self._mixed(diet, plan.batch * (steps + 64), extra, 0.3), plan, every=10, watch=watch)
 
     def _mixed(self, diet: Diet, number: int, extra: Extra | None, share: float) -> list[Document]:
-        documents = write(self.world, diet, number, self._draws)
+        documents = write(self.world, self._portion(diet), number, self._draws)
         if extra is not None:
             draw = random.Random(f"extra|{self._draws}")
             documents = [extra(draw) if draw.random() < share else document for document in documents]
         return documents
+
+    def _portion(self, diet: Diet) -> Diet:
+        """Leave judgements out of what a nano model reads: it never learns to judge."""
+        if self.world.size != "nano":
+            return diet
+        forms = {name: weight for name, weight in (diet.forms or WEIGHTS).items() if name != "judged"}
+        return replace(diet, judged=0.0, forms=forms)
 
     @property
     def _draws(self) -> str:
