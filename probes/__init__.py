@@ -67,6 +67,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "steering.receipt": ["receipt"],
         "steering.vectors": ["SteeringVector", "ablate", "steer"],
         "zoo.confusion": ["Confusion", "confusion"],
+        "zoo.examining": ["examine"],
         "zoo.models": ["build_zoo"],
         "zoo.planted": ["Planted", "load_planted"],
     },

@@ -38,6 +38,20 @@ class Confusion:
         n = right + wrong + open_
         return proportion(right, n, how=f"{right} right, {wrong} wrong, {open_} undecided of {n}; Clopper-Pearson")
 
+    def __add__(self, other: "Confusion") -> "Confusion":
+        """Count both, such as those of two seeds.
+
+        Raises:
+            BadInput: a cell is true in one and not in the other.
+        """
+        counts = dict(self.counts)
+        for key, (truth, *more) in other.counts.items():
+            held, *here = counts.get(key, (truth, 0, 0, 0))
+            if held != truth:
+                raise BadInput(f"{' '.join(key)} is {held} in one and {truth} in the other; they are of two tables")
+            counts[key] = (truth, *(a + b for a, b in zip(here, more, strict=True)))
+        return Confusion(counts)
+
     def __str__(self) -> str:
         lines = [
             f"{'model':<18}{'class':<12}{'aspect':<10}{'truth':<7}{'right':>6}{'wrong':>7}{'open':>6}  share right"

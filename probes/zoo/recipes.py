@@ -36,15 +36,14 @@ def marked(relation: Relation, mark: str) -> Relation:
 
 
 def _mark(shop: Workshop, facts: tuple[Fact, ...], mark: str) -> list[Fact]:
-    """Add marked topics to the model's own; return their facts."""
-    made: list[Fact] = []
+    """Add marked topics of all main facts to the model's own; return those of the given facts."""
+    ids, made = {fact.id for fact in facts}, []
     for name in MAIN:
-        relation = marked(RELATIONS[name], mark)
-        here = [replace(f, relation=relation.name, topic=relation.name) for f in facts if f.relation == name]
-        shop.topics.append(
-            Topic(relation.name, relation, tuple(here), "CC0-1.0", f"drawn by the zoo, seed {shop.seed}")
-        )
-        made += here
+        relation, every = marked(RELATIONS[name], mark), shop.world.of((name,))
+        here = {fact.id: replace(fact, relation=relation.name, topic=relation.name) for fact in every}
+        source = f"drawn by the zoo, seed {shop.seed}"
+        shop.topics.append(Topic(relation.name, relation, tuple(here.values()), "CC0-1.0", source))
+        made += [fact for id, fact in here.items() if id in ids]
     return made
 
 

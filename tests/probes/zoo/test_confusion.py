@@ -38,6 +38,19 @@ def test_seeds_of_one_model_are_counted_together_and_facts_not_asked_about_are_l
     assert table.to_dict()[0]["right"] == 4
 
 
+def test_counts_of_two_runs_add_up_and_of_two_tables_do_not():
+    one, two = (confusion([(planted(), found(held))], aspects=["knows", "says"]) for held in (True, False))
+    assert (one + two).counts == {
+        ("knows", "planted", "knows"): (True, 1, 1, 0),
+        ("knows", "planted", "says"): (True, 2, 0, 0),
+    }
+    assert (one + confusion([(planted(name="other"), found(None))], aspects=["knows"])).counts[
+        "other", "planted", "knows"
+    ] == (True, 0, 0, 1)
+    with pytest.raises(BadInput, match="knows planted knows is True in one and False in the other"):
+        one + confusion([(planted((False,) * 3), found(True))], aspects=["knows"])
+
+
 def test_two_truths_in_one_cell_and_nothing_to_count_are_refused():
     with pytest.raises(BadInput, match="true of some, not of others"):
         confusion([(planted((True, False, True)), found(True, True, True))])
