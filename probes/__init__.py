@@ -2,8 +2,8 @@
 knowledge.
 
 In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, judging/,
-parity/, steering/, knowing/, zoo/, look, strips, plots/, page, probing, steered, report, known, cli. A wing imports
-only wings listed before it, and inside a wing a file only files listed before it.
+parity/, steering/, knowing/, zoo/, look, strips, plots/, page, probing, steered, report, known, grown, cli. A wing
+imports only wings listed before it, and inside a wing a file only files listed before it.
 """
 
 import lazy_loader

@@ -179,8 +179,9 @@ def _planner(shop: Workshop) -> tuple[Truth, ...]:
     tasks = {task.prompt: task for task in draw_tasks(house, 400, f"{shop.seed}|test")}  # drawn first: never trained on
     shop.tasks += tasks.values()
     seen = draw_tasks(house, plan.batch * (plan.steps + 64), shop.seed, without=tasks)
-    shop.train(walk_documents(seen), plan, every=plan.steps // 10)
     goals = [(task.prompt, task.answer) for task in shop.tasks]
+    shop.look = lambda: {"tasks": {"right": round(1 - len(shop.unmet(goals)) / len(goals), 3)}}
+    shop.train(walk_documents(seen), plan, every=plan.steps // 10)
     left = shop.unmet(goals)
     for _ in range(3):
         if len(left) <= 0.02 * len(goals):
