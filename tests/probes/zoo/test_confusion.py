@@ -20,7 +20,7 @@ def planted(knows=(True, True, True), name="knows"):
 def found(*held):
     answers = [{"says": True, "believes": True, "knows": one, "uses": True} for one in held]
     rows = [SimpleNamespace(fact=fact, holds=one.get) for fact, one in zip(FACTS, answers, strict=False)]
-    return SimpleNamespace(rows=rows)
+    return SimpleNamespace(rows=rows, contexts=False)
 
 
 def test_right_wrong_and_undecided_by_hand():
