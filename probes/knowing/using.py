@@ -6,20 +6,25 @@
 2. Ablate: in the cloze prompt, from the subject's last token on, take away what lies along them beyond the mean of all
    subjects, h - ((h - m) . d) d.
 3. Beside it 39 pairs of random directions inside the top principal components of all subjects' activations at those
-   tokens (randomness.py): the very same amounts are taken away along them.
+   tokens (randomness.py): the very same amounts are taken away along them, at each token towards the mean.
 4. drop = fall of log p(begins as the object) less that of the mean distractor, against the drop under random ones.
 
 Used is a fact whose direction costs more than each of the 39. Were it one more random direction, it would come first
 of 40 with probability 1 in 40, whatever the drops' distribution. The interval says the same: the drop less the largest
 and the smallest random one, between which a random one more would lie 38 times in 40.
 
+A fact that stands in a *context* before the prompt has a third direction, for the tokens from where the context names
+the object (else from its last token) up to the subject: what is there, less the mean over all contexts. A context is
+the same before every wording, so that direction is of the very tokens.
+
 A fact may be there to be acted upon, not to be said. A *task* is a prompt whose answer needs it: "Start in the attic.
 Go east. The key is in the cellar. Next go". Tasks of one state that go on alike have one answer. For a state, up to 4
-ways to go on are tried behind the fact's own subject. The direction leads from another state, drawn among those in
-which this way has another answer, to the fact's: the difference of the means over other subjects' tasks, at the end of
-the prompt. Taken away is what lies along it beyond the other state's mean: the mean of all states may be a state itself
-(of rooms on a map, the one in the middle). The drop is that of the right answer against the other ones, mean over ways;
-the same random directions go with all ways.
+ways to go on are tried behind the fact's own subject. At the end of the prompt the difference between the state's mean
+and another's is taken away, means over other subjects' tasks: m' is put in the place of m, h - (m - m'). The other
+state is drawn among those in which this way has another answer. (Towards the mean of all states would not do: that may
+be a state itself; of rooms on a map it is the one in the middle.) The drop is that of the right answer against the
+other ones, mean over ways. It must exceed the drops of 39 random directions of that length and, since differences of
+means lie where activations vary most, those of 39 differences with the states dealt anew to the subjects.
 
 Sources: Ravfogel et al. 2020 (2004.07667) for taking directions away; Heimersheim & Mendel 2024 (2409.15019): random
 directions must lie where activations vary, or they do nothing; Geva et al. 2023 (2304.14767): attributes are looked up
@@ -130,25 +135,18 @@ def use(
     if len(every) < LEAST:
         raise BadInput(f"{len(every)} subjects are too few to tell what sets one apart; give {LEAST} at least")
     at = {fact.subject: i for i, fact in enumerate(every)}
-    learn = topic.relation.clozes[1:] or topic.relation.clozes
-    read = [_rows(model, text, every, site, contexts) for text in learn]
-    *test, back = _rows(model, topic.relation.cloze, every, site, contexts)
-    own = [_less_mean(torch.stack([rows[place] for rows in read]).mean(0)) for place in range(2)]
-    axes = [top_components(rows, TOP) for rows in test]
+    places = _places(model, topic, every, site, contexts)
     found = {}
     for fact in facts:
-        i, rng = at[fact.subject], np.random.default_rng(_number(seed, fact.id))
+        rng = np.random.default_rng(_number(seed, fact.id))
         others = [text for text in fact.distractors or _objects(topic) if text != fact.object]
         others = [text for text in others if reader.heads[text][0] != reader.heads[fact.object][0]]
         if not others:
             continue
         picked = [reader.heads[others[j]][0] for j in rng.permutation(len(others))[:DISTRACTORS]]
-        places = [
-            _Place(rows.mean(0), _beside(lines[i], draw_inside(inside, RANDOM, rng).float()))
-            for rows, lines, inside in zip(test, own, axes, strict=True)
-        ]
         ids = model.encode(behind(contexts.get(fact.id, ""), topic.cloze(fact)))
-        logs = _ablated(model, ids, len(ids) + back[i], site, places)
+        takes = {place.begins[at[fact.subject]]: place.take(at[fact.subject], rng) for place in places}
+        logs = _edited(model, ids, takes, site, 2 + RANDOM)
         found[fact.id] = _used(_margins(logs, reader.heads[fact.object][0], picked), site)
     return found
 
@@ -190,30 +188,44 @@ def use_in_tasks(
             f"{len(set(subjects))} subjects and {len(set(heads.values()))} answers are too few; give {LEAST} and 2"
         )
     rows = capture(model, [task.prompt for task in tasks], site).values[site]
-    axes, states = top_components(rows, TOP), np.array([task.state for task in tasks])
+    states = np.array([task.state for task in tasks])
     answers = {(task.state, _way(task)): task.answer for task in tasks}
-    found = {}
+    axes, found = top_components(rows, TOP), {}
     for fact in facts:
         rng, other = np.random.default_rng(_number(seed, fact.id)), subjects != fact.subject
-        means = {state: rows[torch.from_numpy(other & (states == state))].mean(0) for state in set(states[other])}
-        if other.all() or fact.object not in means:
+        if other.all() or fact.object not in states[other]:
             continue
+        means = _dealt(rows[torch.from_numpy(other)], subjects[other], states[other], rng)
         random, margins, right = draw_inside(axes, RANDOM, rng).float(), [], []
         for way in _ways(tasks, fact, rng):
             answer = answers[fact.object, way]
             rivals = sorted(state for state in means if answers.get((state, way), answer) != answer)
             if not rivals or len(margins) == WAYS:
                 continue
-            centre = means[rivals[rng.integers(len(rivals))]]
-            place = _Place(centre, _beside(means[fact.object] - centre, random))
+            lines = means[fact.object] - means[rivals[rng.integers(len(rivals))]]
+            away = torch.cat([torch.zeros_like(lines[:1]), lines[:1], random * lines[0].norm(), lines[1:]])
             ids = model.encode(fact.subject + way)
-            logs = _ablated(model, ids, len(ids) - 1, site, (place, place))
+            logs = _edited(model, ids, {len(ids) - 1: _Shift(away)}, site, len(away))
             others = [head for head in set(heads.values()) if head != heads[answer]]
             margins.append(_margins(logs, heads[answer], others))
             right.append(bool(logs[0, heads[answer]] > logs[0, others].max()))
         if margins:
             used = _used(torch.stack(margins).mean(0), site)
             found[fact.id] = replace(used, given=2 * sum(right) > len(right))
+    return found
+
+
+def _dealt(
+    rows: Float[Tensor, "task d_model"], subjects: np.ndarray, states: np.ndarray, rng: np.random.Generator
+) -> dict[str, Float[Tensor, "deal d_model"]]:
+    """Return each state's mean over tasks: as it is, and with the states dealt anew to the subjects."""
+    names, first, index = np.unique(subjects, return_index=True, return_inverse=True)
+    of = states[first]
+    deals = [of[index], *(of[rng.permutation(len(names))][index] for _ in range(RANDOM))]
+    found = {}
+    for state in sorted(set(of)):
+        member = torch.from_numpy(np.stack([deal == state for deal in deals])).to(rows.dtype)
+        found[str(state)] = member @ rows / member.sum(1, keepdim=True)
     return found
 
 
@@ -230,57 +242,110 @@ def _ways(tasks: Sequence[Task], fact: Fact, rng: np.random.Generator) -> list[s
 
 @dataclass(frozen=True)
 class _Place:
-    """What is taken away at some tokens."""
+    """From which token of the test prompts on something is taken away, and what."""
+
+    begins: Sequence[int]
+    """Of each fact."""
+    centre: Float[Tensor, "d_model"]
+    """The mean over all facts at that token."""
+    lines: Float[Tensor, "fact d_model"]
+    """The direction of each fact, of norm 1."""
+    axes: Float[Tensor, "component d_model"]
+    """Where random directions lie."""
+
+    @classmethod
+    def of(cls, begins: Sequence[int], rows: Tensor, lines: Tensor) -> "_Place":
+        lines = lines - lines.mean(0)
+        return cls(begins, rows.mean(0), lines / lines.norm(dim=1, keepdim=True).clamp_min(1e-12),
+                   top_components(rows, TOP))  # fmt: skip
+
+    def take(self, fact: int, rng: np.random.Generator) -> "_Take":
+        """Return what takes nothing away, then the fact's direction, then random ones."""
+        own = self.lines[fact][None]
+        return _Take(self.centre, torch.cat([torch.zeros_like(own), own, draw_inside(self.axes, RANDOM, rng).float()]))
+
+
+@dataclass(frozen=True)
+class _Take:
+    """Takes away as much along each line as lies along the second one."""
 
     centre: Float[Tensor, "d_model"]
-    """The mean over all subjects."""
     along: Float[Tensor, "row d_model"]
-    """Nothing, the fact's own direction, and random ones; how much is taken is measured along the own one."""
 
     def __call__(self, rows: Float[Tensor, "row token d_model"]) -> Float[Tensor, "row token d_model"]:
-        along, centre = self.along.to(rows.device), self.centre.to(rows.device)
-        amount = (rows.float() - centre) @ along[1]
+        away, along = rows.float() - self.centre.to(rows.device), self.along.to(rows.device)
+        # Towards the centre along each line: random ones that lead away from it, too, would not be like the own one.
+        amount = (away @ along[1]).abs() * torch.einsum("rtd,rd->rt", away, along).sign()
         return rows - (amount.unsqueeze(-1) * along.unsqueeze(1)).to(rows.dtype)
 
 
-def _beside(own: Float[Tensor, "d_model"], random: Float[Tensor, "draw d_model"]) -> Float[Tensor, "row d_model"]:
-    """Return nothing, a direction scaled to norm 1, and random ones beside it."""
-    return torch.cat([torch.zeros_like(own)[None], (own / own.norm().clamp_min(1e-12))[None], random])
+@dataclass(frozen=True)
+class _Shift:
+    """Takes a vector away, of each row its own."""
+
+    away: Float[Tensor, "row d_model"]
+
+    def __call__(self, rows: Float[Tensor, "row token d_model"]) -> Float[Tensor, "row token d_model"]:
+        return rows - self.away.to(rows).unsqueeze(1)
+
+
+def _places(
+    model: LanguageModel, topic: Topic, every: Sequence[Fact], site: Site, contexts: Mapping[str, str]
+) -> list[_Place]:
+    """Return the places of a relation's test prompt: in the context, the subject, the end."""
+    learn = topic.relation.clozes[1:] or topic.relation.clozes
+    read = [_rows(model, text, every, site, contexts) for text in learn]
+    subject, end, begins, length = _rows(model, topic.relation.cloze, every, site, contexts)
+    lines = [torch.stack([each[i] for each in read]).mean(0) for i in range(2)]
+    found = [_Place.of(begins, subject, lines[0]), _Place.of([n - 1 for n in length], end, lines[1])]
+    if not contexts:
+        return found
+    prompts = [behind(contexts[fact.id], topic.cloze(fact)) for fact in every]
+    named = [fact.object if fact.object in contexts[fact.id] else contexts[fact.id] for fact in every]
+    acts = capture(model, prompts, site, tokens="entity", entities=named)
+    last = acts.example.bincount(minlength=len(prompts)).cumsum(0) - 1
+    rows = acts.values[site][last]
+    return [_Place.of(acts.position[last].tolist(), rows, rows), *found]
 
 
 def _rows(
     model: LanguageModel, text: str, facts: Sequence[Fact], site: Site, contexts: Mapping[str, str]
-) -> tuple[Float[Tensor, "fact d_model"], Float[Tensor, "fact d_model"], list[int]]:
-    """Return what the site holds at the last token of each subject and of each prompt, and where the subject ends.
+) -> tuple[Float[Tensor, "fact d_model"], Float[Tensor, "fact d_model"], list[int], list[int]]:
+    """Return what the site holds at the last token of each subject and of each prompt; where the subject ends, and how
+    long the prompt is.
 
-    That is counted from the end of the prompt: a context may name the subject, too.
+    The subject is counted from the end of the prompt: a context may name it, too.
     """
     plain = [fill(text, fact.subject) for fact in facts]
     spans = select_tokens(model, plain, TokenRule("entity"), [fact.subject for fact in facts])
-    back = [span.positions[-1] - len(span.ids) for span in spans]
+    back = torch.tensor([span.positions[-1] - len(span.ids) for span in spans])
     prompts = [behind(contexts.get(fact.id, ""), prompt) for fact, prompt in zip(facts, plain, strict=True)]
     acts = capture(model, prompts, site, tokens="all")
-    ends = acts.example.bincount(minlength=len(prompts)).cumsum(0)
-    return acts.values[site][ends + torch.tensor(back)], acts.values[site][ends - 1], back
+    length = acts.example.bincount(minlength=len(prompts))
+    ends, rows = length.cumsum(0), acts.values[site]
+    return rows[ends + back], rows[ends - 1], (length + back).tolist(), length.tolist()
 
 
 @torch.no_grad()
-def _ablated(
-    model: LanguageModel, ids: Sequence[int], start: int, site: Site, places: Sequence[_Place]
+def _edited(
+    model: LanguageModel, ids: Sequence[int], takes: Mapping[int, _Take | _Shift], site: Site, number: int
 ) -> Float[Tensor, "row d_vocab"]:
-    """Return log-probabilities behind a prompt, ablated from a token on: in one place before its end, in one there."""
-    one = branches(model, ids, start, len(places[0].along))
+    """Return log-probabilities behind a prompt, a row an edit; each of `takes` works from its token up to the next."""
+    start = min(takes)
+    one = branches(model, ids, start, number)
     row = torch.tensor([path.row for path in one.paths])
     slots = torch.tensor([list(path.slots) for path in one.paths])[:, start:]
+    bounds = [begin - start for begin in (*sorted(takes), len(ids))]
 
-    def ablate(tensor: Tensor) -> Tensor:
+    def edit(tensor: Tensor) -> Tensor:
         at = row[:, None].to(tensor.device), slots.to(tensor.device)
         own, new = tensor[at], tensor.clone()
-        new[at] = torch.cat([places[0](own[:, :-1]), places[1](own[:, -1:])], 1)
+        parts = zip(sorted(takes), bounds[:-1], bounds[1:], strict=True)
+        new[at] = torch.cat([takes[begin](own[:, low:high]) for begin, low, high in parts], 1)
         return new
 
     inputs = one.inputs(model)
-    with edits(model, {site: ablate}):
+    with edits(model, {site: edit}):
         return read_logits(model, inputs, row, slots[:, -1]).float().log_softmax(-1).cpu()
 
 
@@ -293,8 +358,8 @@ def _used(margins: Float[Tensor, "row"], site: Site) -> Use:
     drops = (margins[0] - margins[1:]).double()
     own, random = drops[0], drops[1:]
     value, low, high = (float(own - one) for one in (random.mean(), random.max(), random.min()))
-    how = f"fall of the margin at {site}, less the mean of {RANDOM} random directions; interval: less their extremes"
-    return Use(Estimate(value, low, high, RANDOM, how=how), float(margins[0]), str(site))
+    how = f"fall of the margin at {site}, less the mean of {len(random)} random ones; interval: less their extremes"
+    return Use(Estimate(value, low, high, len(random), how=how), float(margins[0]), str(site))
 
 
 def _middle(model: LanguageModel) -> Site:
@@ -303,10 +368,6 @@ def _middle(model: LanguageModel) -> Site:
 
 def _objects(topic: Topic) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fact.object for fact in topic.facts))
-
-
-def _less_mean(rows: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
-    return rows - rows.mean(0)
 
 
 def _number(seed: int, name: str) -> int:
