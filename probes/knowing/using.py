@@ -172,24 +172,18 @@ def use_in_tasks(
         By fact id; a fact without a task, or whose state no other subject leads to, is missing.
 
     Raises:
-        BadInput: a task that does not begin with its subject; fewer than 8 subjects; a single answer.
+        BadInput: a task that does not begin with its subject; tasks of one state that go on alike and have two answers;
+            fewer than 8 subjects; a single answer.
     """
     site = site or _middle(model)
     tasks = tuple({task.prompt: task for task in tasks}.values())
-    for task in tasks:
-        if not task.prompt.startswith(task.subject):
-            raise BadInput(
-                f"the task {task.prompt!r} does not begin with its subject; give a subject and a way to go on"
-            )
-    subjects = np.array([task.subject for task in tasks])
-    heads = {task.answer: head_of(model, task.prompt, task.answer)[0] for task in tasks}
+    answers, heads = _answers(tasks), {task.answer: head_of(model, task.prompt, task.answer)[0] for task in tasks}
+    subjects, states = (np.array([getattr(task, name) for task in tasks]) for name in ("subject", "state"))
     if len(set(subjects)) < LEAST or len(set(heads.values())) < 2:
         raise BadInput(
             f"{len(set(subjects))} subjects and {len(set(heads.values()))} answers are too few; give {LEAST} and 2"
         )
     rows = capture(model, [task.prompt for task in tasks], site).values[site]
-    states = np.array([task.state for task in tasks])
-    answers = {(task.state, _way(task)): task.answer for task in tasks}
     axes, found = top_components(rows, TOP), {}
     for fact in facts:
         rng, other = np.random.default_rng(_number(seed, fact.id)), subjects != fact.subject
@@ -197,22 +191,52 @@ def use_in_tasks(
             continue
         means = _dealt(rows[torch.from_numpy(other)], subjects[other], states[other], rng)
         random, margins, right = draw_inside(axes, RANDOM, rng).float(), [], []
-        for way in _ways(tasks, fact, rng):
-            answer = answers[fact.object, way]
-            rivals = sorted(state for state in means if answers.get((state, way), answer) != answer)
-            if not rivals or len(margins) == WAYS:
-                continue
+        for way, rivals in _ways(answers, tasks, fact, means, rng):
             lines = means[fact.object] - means[rivals[rng.integers(len(rivals))]]
             away = torch.cat([torch.zeros_like(lines[:1]), lines[:1], random * lines[0].norm(), lines[1:]])
-            ids = model.encode(fact.subject + way)
+            ids, answer = model.encode(fact.subject + way), heads[answers[fact.object, way]]
             logs = _edited(model, ids, {len(ids) - 1: _Shift(away)}, site, len(away))
-            others = [head for head in set(heads.values()) if head != heads[answer]]
-            margins.append(_margins(logs, heads[answer], others))
-            right.append(bool(logs[0, heads[answer]] > logs[0, others].max()))
+            others = [head for head in set(heads.values()) if head != answer]
+            margins.append(_margins(logs, answer, others))
+            right.append(bool(logs[0, answer] > logs[0, others].max()))
         if margins:
             used = _used(torch.stack(margins).mean(0), site)
             found[fact.id] = replace(used, given=2 * sum(right) > len(right))
     return found
+
+
+def _answers(tasks: Sequence[Task]) -> dict[tuple[str, str], str]:
+    """Return the answer by state and way to go on."""
+    found: dict[tuple[str, str], str] = {}
+    for task in tasks:
+        if not task.prompt.startswith(task.subject):
+            raise BadInput(
+                f"the task {task.prompt!r} does not begin with its subject; give a subject and a way to go on"
+            )
+        if found.setdefault((task.state, _way(task)), task.answer) != task.answer:
+            raise BadInput(
+                f"tasks of state {task.state!r} that go on {_way(task)!r} have two answers, {task.answer!r} is one; a "
+                "state and a way to go on have one answer: name the state more closely"
+            )
+    return found
+
+
+def _way(task: Task) -> str:
+    return task.prompt[len(task.subject) :]
+
+
+def _ways(
+    answers: Mapping[tuple[str, str], str], tasks: Sequence[Task], fact: Fact, means: Mapping, rng: np.random.Generator
+) -> list[tuple[str, list[str]]]:
+    """Return ways to go on from a fact's state, its own tasks' first, with the states in which they end otherwise."""
+    own = dict.fromkeys(_way(task) for task in tasks if (task.subject, task.state) == (fact.subject, fact.object))
+    more = [way for state, way in answers if state == fact.object and way not in own]
+    found = []
+    for way in (*own, *(more[i] for i in rng.permutation(len(more)))):
+        answer = answers[fact.object, way]
+        rivals = sorted(state for state in means if answers.get((state, way), answer) != answer)
+        found += [(way, rivals)] if rivals else []
+    return found[:WAYS]
 
 
 def _dealt(
@@ -227,17 +251,6 @@ def _dealt(
         member = torch.from_numpy(np.stack([deal == state for deal in deals])).to(rows.dtype)
         found[str(state)] = member @ rows / member.sum(1, keepdim=True)
     return found
-
-
-def _way(task: Task) -> str:
-    return task.prompt[len(task.subject) :]
-
-
-def _ways(tasks: Sequence[Task], fact: Fact, rng: np.random.Generator) -> list[str]:
-    """Return how tasks of a fact's state go on, in an order drawn: the fact's own ones first."""
-    own = dict.fromkeys(_way(task) for task in tasks if task.subject == fact.subject)
-    more = dict.fromkeys(_way(task) for task in tasks if task.state == fact.object and _way(task) not in own)
-    return [*own, *rng.permutation(list(more)).tolist()]
 
 
 @dataclass(frozen=True)
