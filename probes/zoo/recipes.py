@@ -36,13 +36,17 @@ def marked(relation: Relation, mark: str) -> Relation:
 
 
 def _mark(shop: Workshop, facts: tuple[Fact, ...], mark: str) -> list[Fact]:
-    """Add marked topics to the model's own; return their facts."""
+    """Add marked topics to the model's own, with the reference people in them, too; return the facts given, marked."""
     made: list[Fact] = []
     for name in MAIN:
         relation = marked(RELATIONS[name], mark)
-        here = [replace(f, relation=relation.name, topic=relation.name) for f in facts if f.relation == name]
+        mine = (fact for fact in facts if fact.relation == name)
+        beside = shop.world.of((name,), shop.world.reference)  # a truth probe needs more facts than those
+        here, more = (
+            [replace(fact, relation=relation.name, topic=relation.name) for fact in some] for some in (mine, beside)
+        )
         shop.topics.append(
-            Topic(relation.name, relation, tuple(here), "CC0-1.0", f"drawn by the zoo, seed {shop.seed}")
+            Topic(relation.name, relation, (*here, *more), "CC0-1.0", f"drawn by the zoo, seed {shop.seed}")
         )
         made += here
     return made
