@@ -20,12 +20,12 @@ from torch import nn
 
 from probes.errors import CouldNotRun
 from probes.facts.facts import Fact, Topic
+from probes.knowing.using import Task
 from probes.zoo.planted import save_model
 from probes.zoo.reaching import Prompts, comes_first, figures, missed
 from probes.zoo.texts import WEIGHTS, Diet, Document, write
 from probes.zoo.training import Shape, Training, train
 from probes.zoo.truth import Truth
-from probes.zoo.walks import Task
 from probes.zoo.world import MAIN, World
 
 __all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
