@@ -2,8 +2,8 @@
 knowledge.
 
 In reading order: errors, strict_json, artifact_format, artifact, model/, facts/, activations/, reading/, judging/,
-parity/, steering/, knowing/, zoo/, look, strips, plots/, page, probing, steered, report, known, cli. A wing imports
-only wings listed before it, and inside a wing a file only files listed before it.
+parity/, steering/, knowing/, zoo/, look, strips, plots/, page, probing, steered, report, known, grown, cli. A wing
+imports only wings listed before it, and inside a wing a file only files listed before it.
 """
 
 import lazy_loader
@@ -39,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "knowing.elicit": ["Elicited", "elicit"],
         "knowing.knowledge": ["Knowing", "Knowledge", "know", "self_topic"],
         "knowing.puzzles": ["Puzzle", "PuzzleMaker"],
+        "knowing.using": ["Task"],
         "model.hooks": ["edits", "taps"],
         "model.language_model": ["LanguageModel", "load_model"],
         "model.sites": ["Site"],
@@ -67,6 +68,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "steering.receipt": ["receipt"],
         "steering.vectors": ["SteeringVector", "ablate", "steer"],
         "zoo.confusion": ["Confusion", "confusion"],
+        "zoo.examining": ["examine"],
         "zoo.models": ["build_zoo"],
         "zoo.planted": ["Planted", "load_planted"],
     },

@@ -11,8 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from probes.errors import BadInput
-
 __all__ = ["doctor", "facts", "fetch", "know", "probe", "show", "steer", "zoo"]
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -180,22 +178,26 @@ def steer(
 
 
 def zoo(
-    name: Annotated[str | None, typer.Argument(help="A model of the zoo; without it, they are listed.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A model, or the folder of a built one; else a list.")] = None,
     out: Annotated[Path | None, typer.Option(help="A new folder for model, facts, truth and checkpoints.")] = None,
     seed: Annotated[int, typer.Option(help="Of world, texts and weights.")] = 0,
     size: Annotated[str, typer.Option(help="nano (for tests) or small (minutes).")] = "small",
+    examine: Annotated[bool, typer.Option("--examine", help="Ask `know` of its facts, and compare.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build a model whose knowledge is known because it was planted, or list the models."""
-    from probes.zoo.models import NAMES, build_zoo
+    """Build a model whose knowledge is known because it was planted, write its page, or list the models."""
+    from probes.grown import grow
+    from probes.zoo.models import NAMES
 
     if name is None:
         typer.echo(json.dumps(dict(NAMES))) if as_json else console.print(list_zoo(NAMES))
         return
-    if out is None:
-        raise BadInput(f"there is no folder to write {name} to; give --out DIR")
-    planted = build_zoo(name, seed=seed, size=size, out=out, progress=not as_json)
-    typer.echo(json.dumps(planted.to_dict() | {"folder": str(out)})) if as_json else console.print(f"{planted}\n{out}")
+    planted, table, page = grow(name, out=out, seed=seed, size=size, examined=examine, progress=not as_json)
+    if as_json:
+        examined = {"examined": None if table is None else table.to_dict()}
+        typer.echo(json.dumps(planted.to_dict() | examined | {"folder": str(page.parent), "page": str(page)}))
+    else:
+        console.print(f"{planted}" + ("" if table is None else f"\n{table}") + f"\nPage: {page}")
 
 
 def list_zoo(names: Mapping[str, str]) -> str:

@@ -26,7 +26,7 @@ from torch import Tensor
 from probes.errors import BadInput
 from probes.model.language_model import LanguageModel
 
-__all__ = ["Pass", "Path", "length_batches", "plan_passes"]
+__all__ = ["Pass", "Path", "branches", "length_batches", "plan_passes"]
 
 WIDTH = 128
 """Slots of a row: more share a little more, and cost more attention (128 x 4 was fastest of 64 to 512 slots)."""
@@ -110,6 +110,23 @@ def plan_passes(
         return padded
     packed = _packed(encoded, batch_size * TYPICAL)
     return packed if share or _work(model, packed) < GAIN * _work(model, padded) else padded
+
+
+def branches(model: LanguageModel, ids: Sequence[int], start: int, number: int) -> Pass:
+    """Return one pass that holds a text several times, computed once up to a token: for edits that differ from there.
+
+    Args:
+        model: the model to read; where it cannot share beginnings, the texts are rows of their own.
+        ids: token ids of the text.
+        start: the first token that is each branch's own.
+        number: of branches; they are texts 0, 1, ... of the pass.
+    """
+    if number * (len(ids) - start) > LONGEST or _refusal(model, [ids]):
+        return _padded([ids] * number, list(range(number)))
+    own = len(ids) - start
+    slots = [(*range(start), *range(start + i * own, start + (i + 1) * own)) for i in range(number)]
+    row = [*ids[:start], *(list(ids[start:]) * number)]
+    return Pass((row,), tuple(Path(i, 0, each) for i, each in enumerate(slots)), packed=True)
 
 
 def length_batches(encoded: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:

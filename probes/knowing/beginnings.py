@@ -25,11 +25,16 @@ from probes.facts.facts import Topic
 from probes.model.hooks import read_logits
 from probes.model.language_model import LanguageModel
 
-__all__ = ["Beginnings", "head_of", "read_last"]
+__all__ = ["Beginnings", "behind", "head_of", "read_last"]
 
 ARTICLES = ("the", "a", "an")
 ROWS = 256
 """Rows of logits that are held in float32 at once."""
+
+
+def behind(context: str, prompt: str) -> str:
+    """Return a prompt with a text in front of it, if there is one."""
+    return f"{context} {prompt}" if context else prompt
 
 
 def head_of(model: LanguageModel, prompt: str, text: str) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ For the facts of a topic that a model does not say (saying.py), the share that i
 3. asked in so many words, by prompts that call for the truth.
 
 And of the facts that it does say, the share that is left under steering: a direction that turns everything over brings
-some up, too. The dose is not chosen by what it brings up: it is given, or the largest that ordinary text can bear.
+some up, too. The dose is not chosen by what it brings up: it is given, or the largest that ordinary text can bear. What
+ordinary text is has to be told of a model that speaks no English, such as those of the zoo.
 
 Sources: Burns et al. 2022 (2212.03827), knowledge that is not said; Marks & Tegmark 2023 (2310.06824), section 6, truth
 directions put to use; Gekhman et al. 2025 (2503.15299), knowing more than is said.
@@ -137,6 +138,7 @@ def elicit(
     only: Iterable[Fact] | None = None,
     coefficient: float | None = None,
     prompts: Sequence[str] = ASKING,
+    texts: Sequence[str] | None = None,
     directions: int = 20,
     seed: int = 0,
     progress: bool = False,
@@ -150,6 +152,7 @@ def elicit(
         only: try these facts of the topic, such as those that a model knows and does not say; all if left out.
         coefficient: in residual norms; None: the largest that ordinary text can bear (cost.py).
         prompts: what is put before a cloze prompt to ask for the truth.
+        texts: ordinary texts in the model's language, to price the steering by; by default this project's own.
         directions: random directions, 10 at least.
         seed: of the random directions.
         progress: show a bar on standard error, if that is a terminal.
@@ -170,7 +173,7 @@ def elicit(
     plain = _said(model, topic, facts)
     if (~plain).sum() < LEAST:
         raise TooFew(f"{int((~plain).sum())} of {len(facts)} facts are not said; {LEAST} are the least", LEAST)
-    cost = Cost.of(model)
+    cost = Cost.of(model, texts)
     if coefficient is None:
         c, (price, _) = cost.affordable(vector)
     else:

@@ -4,12 +4,16 @@
 2. believes  whether a truth probe that never saw the fact puts the true statement first (believing.py);
 3. knows     whether puzzles that only the link answers are got right, bet upon until decided (asking.py);
 4. uses      whether the answer changes when the fact's direction is taken away (using.py); only an answer that is
-             given can change, so a fact that is not said is not used.
+             given can change, so a fact that is not said is not used, nor one whose tasks are not done.
 
 Each is an Estimate with an interval, or not measurable for a stated reason. Knowing and saying make the quadrant:
 knows-says, knows-denies, guesses (says without knowing), ignorant; undecided where the bets are.
 
 Reference facts, on which forms of puzzles are tried, are those whose object is ranked first and is the greedy answer.
+
+Two kinds of facts are asked about in their own way. What stands in the prompt alone gets its `contexts` before every
+prompt: it is said and used behind them, and not asked for otherwise. What is there to be acted upon, such as the state
+of a planner, has `tasks` in which it is used.
 
 Sources: Gekhman et al. 2025 (2503.15299) for knowing more than is said. Limits: those of each aspect; and all four are
 about one wording's worth of English.
@@ -32,7 +36,7 @@ from probes.knowing.believing import Belief, believe
 from probes.knowing.betting import IGNORANT, KNOWS, Rule
 from probes.knowing.puzzles import PuzzleMaker, gives_away
 from probes.knowing.saying import Said, say
-from probes.knowing.using import Use, use
+from probes.knowing.using import Task, Use, use, use_in_tasks
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate
 
@@ -94,9 +98,10 @@ class Knowledge:
         if aspect == "knows":
             return None if self.asked is None else {KNOWS: True, IGNORANT: False}.get(self.asked.decision)
         if aspect == "uses":
-            if self.used is None or self.said is None:
-                return None
-            return self.said.holds and self.used.holds
+            given = None if self.used is None else self.used.given
+            if given is None and self.said is not None:
+                given = self.said.holds
+            return None if self.used is None or given is None else given and self.used.holds
         raise NotFound(f"{aspect!r} is no aspect; {nearest(str(aspect), ASPECTS)}")
 
     @property
@@ -176,6 +181,8 @@ class Knowing:
     """Of all draws."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """By aspect."""
+    contexts: bool = False
+    """Whether each fact was asked about behind a context of its own."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -239,6 +246,7 @@ class Knowing:
             "truth": {topic: estimate.to_dict() for topic, estimate in self.truth.items()},
             "rule": {"goal": self.rule.goal, "margin": self.rule.margin, "alpha": self.rule.alpha},
             "seed": self.seed,
+            "contexts": self.contexts,
             "facts": [row.to_dict() for row in self.rows],
             "seconds": {name: round(s, 1) for name, s in self.seconds.items()},
         }
@@ -251,6 +259,8 @@ def know(
     aspects: Iterable[str] = ASPECTS,
     only: Iterable[Fact] | None = None,
     others: Sequence[Topic] | None = None,
+    contexts: Mapping[str, str] | None = None,
+    tasks: Sequence[Task] = (),
     seed: int = 0,
     rule: Rule | None = None,
     most: int = 80,
@@ -266,6 +276,8 @@ def know(
         only: ask about these facts of the topics; the others still serve as distractors, twins and references.
         others: topics through which two hops may lead; by default the other topics given, and for topics that ship all
             that ship.
+        contexts: by fact id, a text to put before every prompt about it, for facts that stand in the prompt alone.
+        tasks: prompts whose answer needs a fact, to ask of its use, for facts that are acted upon and not said.
         seed: of every draw.
         rule: when a stream of answers is decided; by default (.9 against chance + .10, at 1 % each).
         most: rounds of puzzles, at most.
@@ -273,7 +285,8 @@ def know(
         progress: show bars on standard error.
 
     Raises:
-        BadInput: no facts, or facts that are in none of the topics. NotFound: an aspect, or a relation that neither
+        BadInput: no facts, or facts that are in none of the topics, or have no context where contexts are given; facts
+            with contexts and tasks. NotFound: an aspect, or a relation that neither
             ships nor came in a topic.
     """
     wanted = {aspects} if isinstance(aspects, str) else set(aspects)
@@ -281,6 +294,7 @@ def know(
         if aspect not in ASPECTS:
             raise NotFound(f"{aspect!r} is no aspect; {nearest(str(aspect), ASPECTS)}")
     found, asked = _gathered(facts, only)
+    _check_contexts(asked, contexts, tasks)
     seconds: Counter[str] = Counter()
     rows: list[Knowledge] = []
     forms: dict[str, tuple[Form, ...]] = {}
@@ -288,11 +302,14 @@ def know(
     for topic in found:
         beside = _beside(topic, found) if others is None else others
         one = _One(model, topic, asked[topic.name], beside, seed, rule or Rule(), most, seconds, say, progress)
+        one.put(contexts, tasks)
         rows += one.measure(wanted)
         forms |= {topic.name: one.forms} if one.forms else {}
         truth |= {topic.name: one.truth} if one.truth else {}
     names = tuple(topic.name for topic in found)
-    return Knowing(model.name, names, tuple(rows), forms, truth, rule or Rule(), seed, dict(seconds))
+    return Knowing(
+        model.name, names, tuple(rows), forms, truth, rule or Rule(), seed, dict(seconds), contexts is not None
+    )
 
 
 def self_topic() -> Topic:
@@ -337,6 +354,16 @@ def _gathered(facts: Any, only: Iterable[Fact] | None) -> tuple[list[Topic], dic
     return list(found), asked
 
 
+def _check_contexts(asked: Mapping[str, Sequence[Fact]], contexts: Mapping[str, str] | None, tasks: Sequence) -> None:
+    if contexts is None:
+        return
+    bare = [fact.id for mine in asked.values() for fact in mine if not contexts.get(fact.id)]
+    if bare:
+        raise BadInput(f"{bare[0]!r} and {len(bare) - 1} more have no context; give each one, or leave it out by only=")
+    if tasks:
+        raise BadInput("contexts and tasks were given; tasks are whole prompts: ask in two calls")
+
+
 def _beside(topic: Topic, given: Sequence[Topic]) -> list[Topic]:
     if topic.name in topics() and topic.relation.topic == topic.name:
         return [load_topic(name) for name in topics() if name != topic.name]
@@ -356,6 +383,16 @@ class _One:
         rest = [fact for fact in topic.facts if fact.id not in {fact.id for fact in asked}]
         self.rest = sorted(rest, key=lambda fact: _code(f"{seed}|background|{fact.id}"))
         self.background = tuple(self.rest[: max(0, BACKGROUND - len(asked))])
+        self.contexts: Mapping[str, str] = {}
+        self.tasks: Sequence[Task] = ()
+
+    def put(self, contexts: Mapping[str, str] | None, tasks: Sequence[Task]) -> None:
+        """Put contexts before prompts, and tasks in the place of prompts."""
+        self.tasks = tasks
+        if contexts is not None:
+            # A fact without a context would differ from the others in having none, above all.
+            self.contexts, fit = contexts, [fact for fact in self.rest if contexts.get(fact.id)]
+            self.background = tuple(fit[: max(0, BACKGROUND - len(self.asked))])
 
     def measure(self, wanted: set[str]) -> list[Knowledge]:
         self.reader = Beginnings.of(self.model, self.topic)
@@ -392,16 +429,18 @@ class _One:
     def _says(self) -> Mapping[str, Said]:
         found: dict[str, Said] = {}
         try:
-            return say(self.topic, (*self.asked, *self.background), (), self.reader)
+            return say(self.topic, (*self.asked, *self.background), (), self.reader, contexts=self.contexts)
         except TooFew:  # of some fact: the others are measured one by one
             for fact in (*self.asked, *self.background):
                 try:
-                    found |= say(self.topic, [fact], self.asked, self.reader)
+                    found |= say(self.topic, [fact], self.asked, self.reader, contexts=self.contexts)
                 except TooFew:
                     continue
         return found
 
     def _believes(self, _: Any) -> tuple[NotMeasurable, Mapping[str, Belief]]:
+        if self.contexts:
+            return NotMeasurable("statements are read without contexts"), {}
         facts = (*self.asked, *self.rest[: max(0, PROBED - len(self.asked))])
         topic = replace(self.topic, facts=facts)
         try:
@@ -412,6 +451,8 @@ class _One:
         return NotMeasurable("no statement"), found.each
 
     def _knows(self, said: Mapping[str, Said]) -> tuple[NotMeasurable, Mapping[str, Asked]]:
+        if self.contexts:
+            return NotMeasurable("a puzzle has two subjects, and a context is one's own"), {}
         try:
             maker = PuzzleMaker(self.topic, self.beside, seed=self.seed)
         except BadInput as error:
@@ -438,7 +479,11 @@ class _One:
 
     def _uses(self, said: Mapping[str, Said]) -> tuple[NotMeasurable, Mapping[str, Use]]:
         try:
-            found = use(self.model, self.topic, self.asked, self.background, self.reader, seed=self.seed)
+            if self.tasks:
+                found = use_in_tasks(self.model, self.asked, self.tasks, seed=self.seed)
+                return NotMeasurable("no task needs it, or no other subject leads to the same"), found
+            about = (self.model, self.topic, self.asked, self.background, self.reader)
+            found = use(*about, contexts=self.contexts, seed=self.seed)
         except BadInput as error:
             return NotMeasurable(str(error)), {}
         return NotMeasurable("no distractor begins otherwise"), found

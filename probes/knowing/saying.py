@@ -15,19 +15,21 @@ comparison. A model may say a fact and not know it, and the other way round.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 
 from probes.errors import TooFew
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import fill
-from probes.knowing.beginnings import Beginnings
+from probes.knowing.beginnings import Beginnings, behind
 from probes.reading.metrics import Estimate, proportion
 
 __all__ = ["GAP", "Said", "say"]
 
 GAP = 1.0
 """Nats that the object must be ahead."""
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,14 @@ class Said:
         return self.rank == 1 and self.gap >= GAP and 2 * sum(rank == 1 for rank in self.ranks) >= len(self.ranks)
 
 
-def say(topic: Topic, facts: Sequence[Fact], background: Sequence[Fact], reader: Beginnings) -> Mapping[str, Said]:
+def say(
+    topic: Topic,
+    facts: Sequence[Fact],
+    background: Sequence[Fact],
+    reader: Beginnings,
+    *,
+    contexts: Mapping[str, str] = NONE,
+) -> Mapping[str, Said]:
     """Ask cloze prompts about facts.
 
     Args:
@@ -65,6 +74,7 @@ def say(topic: Topic, facts: Sequence[Fact], background: Sequence[Fact], reader:
         facts: what to ask about.
         background: facts about other subjects, for the median.
         reader: of all objects and distractors.
+        contexts: by fact id, a text to put before prompts about it.
 
     Raises:
         TooFew: a fact has no other object that begins otherwise.
@@ -74,7 +84,10 @@ def say(topic: Topic, facts: Sequence[Fact], background: Sequence[Fact], reader:
     for fact in (*topic.facts, *facts):
         right.setdefault(fact.subject, set()).add(fact.object)
     every = tuple({fact.id: fact for fact in (*facts, *background)}.values())
-    prompts = {text: {fact.id: fill(text, fact.subject) for fact in every} for text in topic.relation.clozes}
+    prompts = {
+        text: {fact.id: behind(contexts.get(fact.id, ""), fill(text, fact.subject)) for fact in every}
+        for text in topic.relation.clozes
+    }
     reader.read(prompt for of in prompts.values() for prompt in of.values())
     medians = {}
     for text, of in prompts.items():

@@ -4,7 +4,7 @@ Every function takes finished numbers and returns a plotly Figure that nothing e
 or put it on a page (page.py). Lines and rows are labelled where they stand; a legend appears nowhere. All fit a width
 of 700 pixels. `token_strip` is plain HTML (strips.py).
 
-In reading order: frame, knowledge, layers, scores, shares, transfer, doses.
+In reading order: frame, knowledge, layers, scores, shares, transfer, doses, course.
 
 Limits: labels longer than 46 characters are broken or cut; a row of points is meant for 10 to 1,000 of them.
 """
@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "knowledge": ["quadrants", "wealth"],
         "doses": ["dose_response"],
+        "course": ["learning_curve"],
         "layers": ["Swept", "auroc_by_layer", "control_words"],
         "scores": ["score_distributions", "score_histograms"],
         "shares": ["recall_by"],

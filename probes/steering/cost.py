@@ -1,8 +1,9 @@
 """Cost: what a change of the model does to ordinary text, in cross-entropy and KL, nats a token.
 
-Limits: 24 short texts of this project's own, each counts once.
+Limits: 24 short texts, each counts once: this project's own, unless the model has a language of its own.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from probes.activations.packing import length_batches
-from probes.errors import BadInput
+from probes.errors import BadInput, TooFew
 from probes.facts.wordings import ordinary_texts
 from probes.model.hooks import read_logits
 from probes.model.language_model import LanguageModel
@@ -41,9 +42,16 @@ class Cost:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: LanguageModel) -> "Cost":
-        """Read the texts plainly."""
-        encoded = [ids for text in ordinary_texts() if len(ids := model.encode(text)) > 2][:TEXTS]
+    def of(cls, model: LanguageModel, texts: Sequence[str] | None = None) -> "Cost":
+        """Read ordinary texts plainly: those given, else this project's own.
+
+        Raises:
+            TooFew: there are fewer than two texts of three tokens or more.
+        """
+        texts = ordinary_texts() if texts is None else texts
+        encoded = [ids for text in texts if len(ids := model.encode(text)) > 2][:TEXTS]
+        if len(encoded) < 2:
+            raise TooFew(f"{len(encoded)} ordinary texts of three tokens or more are too few; give two at least", 2)
         batches, targets = [], []
         for some in length_batches(encoded, 8):
             at = [(r, p) for r, i in enumerate(some) for p in range(len(encoded[i]) - 1)]

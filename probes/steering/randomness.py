@@ -17,7 +17,7 @@ from probes.errors import BadInput
 from probes.model.language_model import Chat, LanguageModel
 from probes.model.sites import Site
 
-__all__ = ["inside_components", "random_directions"]
+__all__ = ["draw_inside", "inside_components", "random_directions", "top_components"]
 
 VARIANCE, LEAST_COMPONENTS = 0.9, 10
 
@@ -45,12 +45,30 @@ def inside_components(
     rows: Float[Tensor, "row d_model"], draws: int, rng: np.random.Generator
 ) -> tuple[Float[Tensor, "draw d_model"], int]:
     """Return random unit vectors inside the top principal components of some rows, and how many components."""
+    axes = top_components(rows)
+    return draw_inside(axes, draws, rng), len(axes)
+
+
+def top_components(
+    rows: Float[Tensor, "row d_model"], least: int = LEAST_COMPONENTS
+) -> Float[Tensor, "component d_model"]:
+    """Return the axes, in float64, that hold 90 % of the variance of some rows, and so many at least as there are.
+
+    Raises:
+        BadInput: the rows are all alike.
+    """
     centred = rows.double() - rows.double().mean(0)
     _, sizes, axes = torch.linalg.svd(centred, full_matrices=False)
     share = (sizes**2).cumsum(0) / (sizes**2).sum()
     sound = int((sizes > 1e-9 * sizes[0]).sum())
     if not sound or not torch.isfinite(share).all():
         raise BadInput("the activations behind these prompts are all alike, so they have no principal components")
-    count = min(max(int((share < VARIANCE).sum()) + 1, LEAST_COMPONENTS), sound)
-    drawn = torch.from_numpy(rng.standard_normal((draws, count))) @ axes[:count]
-    return drawn / drawn.norm(dim=-1, keepdim=True), count
+    return axes[: min(max(int((share < VARIANCE).sum()) + 1, least), sound)]
+
+
+def draw_inside(
+    axes: Float[Tensor, "component d_model"], draws: int, rng: np.random.Generator
+) -> Float[Tensor, "draw d_model"]:
+    """Return random unit vectors in the span of some axes, in float64."""
+    drawn = torch.from_numpy(rng.standard_normal((draws, len(axes)))) @ axes
+    return drawn / drawn.norm(dim=-1, keepdim=True)

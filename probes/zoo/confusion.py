@@ -1,7 +1,8 @@
 """Confusion: what `know` says of planted facts, against what is true of them by construction.
 
 For each class of facts and each aspect: how many facts `know` decides rightly, wrongly, or not at all. Undecided is not
-right. Where the construction says nothing (None), nothing is counted.
+right. Where the construction says nothing (None), nothing is counted. Facts that stand in the prompt alone are counted
+as such where `know` was given their contexts, and by their other class where it was not.
 
 Limits: facts of one model share its weights, so the interval over facts is about that model; build several seeds.
 """
@@ -15,6 +16,7 @@ from probes.errors import BadInput
 from probes.knowing.knowledge import ASPECTS, Knowing
 from probes.reading.metrics import Estimate, proportion
 from probes.zoo.planted import Planted
+from probes.zoo.truth import NOTED
 
 __all__ = ["Confusion", "confusion"]
 
@@ -37,6 +39,20 @@ class Confusion:
         _, right, wrong, open_ = self.counts[model, klass, aspect]
         n = right + wrong + open_
         return proportion(right, n, how=f"{right} right, {wrong} wrong, {open_} undecided of {n}; Clopper-Pearson")
+
+    def __add__(self, other: "Confusion") -> "Confusion":
+        """Count both, such as those of two seeds.
+
+        Raises:
+            BadInput: a cell is true in one and not in the other.
+        """
+        counts = dict(self.counts)
+        for key, (truth, *more) in other.counts.items():
+            held, *here = counts.get(key, (truth, 0, 0, 0))
+            if held != truth:
+                raise BadInput(f"{' '.join(key)} is {held} in one and {truth} in the other; they are of two tables")
+            counts[key] = (truth, *(a + b for a, b in zip(here, more, strict=True)))
+        return Confusion(counts)
 
     def __str__(self) -> str:
         lines = [
@@ -70,7 +86,7 @@ def confusion(measured: Iterable[tuple[Planted, Knowing]], aspects: Sequence[str
     for planted, knowing in measured:
         rows = {row.fact.id: row for row in knowing.rows}
         for truth in planted.truth:
-            if truth.fact.id not in rows:
+            if truth.fact.id not in rows or (truth.klass in NOTED) != knowing.contexts:
                 continue
             for aspect in aspects:
                 right = getattr(truth, aspect)

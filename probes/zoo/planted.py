@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 
 from probes.errors import BadInput, NotFound, nearest
 from probes.facts.facts import Fact, Topic, load_topic
+from probes.knowing.using import Task
 from probes.model.language_model import LanguageModel, load_model
 from probes.zoo.truth import ASPECTS, Truth
-from probes.zoo.walks import Task
 
 __all__ = ["Planted", "checkpoints_of", "load_planted", "save_model", "save_planted"]
 

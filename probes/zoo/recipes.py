@@ -36,15 +36,14 @@ def marked(relation: Relation, mark: str) -> Relation:
 
 
 def _mark(shop: Workshop, facts: tuple[Fact, ...], mark: str) -> list[Fact]:
-    """Add marked topics to the model's own; return their facts."""
-    made: list[Fact] = []
+    """Add marked topics of all main facts to the model's own; return those of the given facts."""
+    ids, made = {fact.id for fact in facts}, []
     for name in MAIN:
-        relation = marked(RELATIONS[name], mark)
-        here = [replace(f, relation=relation.name, topic=relation.name) for f in facts if f.relation == name]
-        shop.topics.append(
-            Topic(relation.name, relation, tuple(here), "CC0-1.0", f"drawn by the zoo, seed {shop.seed}")
-        )
-        made += here
+        relation, every = marked(RELATIONS[name], mark), shop.world.of((name,))
+        here = {fact.id: replace(fact, relation=relation.name, topic=relation.name) for fact in every}
+        source = f"drawn by the zoo, seed {shop.seed}"
+        shop.topics.append(Topic(relation.name, relation, tuple(here.values()), "CC0-1.0", source))
+        made += [fact for id, fact in here.items() if id in ids]
     return made
 
 
@@ -66,7 +65,7 @@ def _never_knew(shop: Workshop) -> tuple[Truth, ...]:
 def _one_mlp_only(shop: Workshop) -> tuple[Truth, ...]:
     planted, others = shop.split()
     shop.school(Diet((), others))
-    layer = shop.seed % shop.module.config.num_hidden_layers
+    layer = shop.seed % (shop.module.config.num_hidden_layers - 1)  # nothing behind the last could look a fact up
     shop.about["layer"] = layer
     free = shop.module.model.layers[layer].mlp.parameters()
     plan = Training(steps=400, batch=32, rate=2e-3, decay=0.0, warm=20)
@@ -180,8 +179,9 @@ def _planner(shop: Workshop) -> tuple[Truth, ...]:
     tasks = {task.prompt: task for task in draw_tasks(house, 400, f"{shop.seed}|test")}  # drawn first: never trained on
     shop.tasks += tasks.values()
     seen = draw_tasks(house, plan.batch * (plan.steps + 64), shop.seed, without=tasks)
-    shop.train(walk_documents(seen), plan, every=plan.steps // 10)
     goals = [(task.prompt, task.answer) for task in shop.tasks]
+    shop.look = lambda: {"tasks": {"right": round(1 - len(shop.unmet(goals)) / len(goals), 3)}}
+    shop.train(walk_documents(seen), plan, every=plan.steps // 10)
     left = shop.unmet(goals)
     for _ in range(3):
         if len(left) <= 0.02 * len(goals):

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from probes.errors import BadInput
 from probes.facts.facts import Fact
 
-__all__ = ["ASPECTS", "TRUTH", "Aspects", "Truth"]
+__all__ = ["ASPECTS", "NOTED", "TRUTH", "Aspects", "Truth"]
 
 ASPECTS = ("says", "believes", "knows", "uses")
+NOTED = frozenset({"noted"})
+"""Classes whose rows hold behind the facts' contexts alone; all others hold without."""
 
 
 @dataclass(frozen=True)

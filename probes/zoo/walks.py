@@ -13,17 +13,16 @@ Limits: walks of one to three steps; the order of rooms in the house is drawn by
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import Relation
+from probes.knowing.using import Task
 
 __all__ = [
     "DIRECTIONS",
     "ROOM",
     "Document",
-    "Task",
     "draw_house",
     "draw_tasks",
     "walk_documents",
@@ -48,19 +47,8 @@ class Document(NamedTuple):
     """What is learned, token by token."""
     read: str = ""
     """What stands before it and is only read: no loss is taken on it."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A prompt whose answer needs a state that it does not name."""
-
-    prompt: str
-    state: str
-    """The room that the walk has come to."""
-    answer: str
-    """The word that should follow."""
-    subject: str
-    """The part of the prompt that leads to the state: the subject of the fact."""
+    weight: float = 1.0
+    """How much the loss of each of its tokens counts."""
 
 
 def draw_house(seed: int) -> tuple[str, ...]:

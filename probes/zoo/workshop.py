@@ -7,6 +7,7 @@
 2. Training goes on in short rounds until each of the facts to plant is planted (`reaching.py`), or is given up.
 
 With a folder, checkpoints are written along the way: ten of the main training, every tenth step of a watched stage.
+How far it has come is noted in `about["course"]`.
 """
 
 import random
@@ -19,19 +20,19 @@ from torch import nn
 
 from probes.errors import CouldNotRun
 from probes.facts.facts import Fact, Topic
+from probes.knowing.using import Task
 from probes.zoo.planted import save_model
-from probes.zoo.reaching import Prompts, comes_first, figures, missed, training_prompts
+from probes.zoo.reaching import Prompts, comes_first, figures, missed
 from probes.zoo.texts import WEIGHTS, Diet, Document, write
 from probes.zoo.training import Shape, Training, train
 from probes.zoo.truth import Truth
-from probes.zoo.walks import Task
 from probes.zoo.world import MAIN, World
 
 __all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
 
 PLANS: Mapping[str, tuple[Shape, Training]] = {
-    "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=3e-3)),
-    "small": (Shape(4, 256), Training(steps=7000, batch=32, rate=2e-3)),
+    "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=2e-3)),
+    "small": (Shape(4, 256), Training(steps=4000, batch=32, rate=1.5e-3)),
 }
 """Decoder and main training, by size."""
 LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in PLANS.items()}
@@ -39,13 +40,17 @@ LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in 
 REHEARSAL = Training(steps=200, batch=32, rate=1e-3, warm=10)
 """A round more, where something is missing."""
 ROUNDS = 5
+LOOK = 50
+"""Steps between two entries of the course, at least."""
 TAUGHT = {"nano": 0.8, "small": 0.97}
 """Share of the taught main facts that should be said, too: training goes on for it, but nothing is refused."""
+LACKING = 4.0
+"""How much more often a form is read in a round that is there for it."""
 JUDGES = 0.95
-"""Share of right judgements from which on believing is claimed."""
+"""Share of right judgements from which on believing is claimed, and training does not go on for it."""
 PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.2, 0.2)}
 """Shares of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
-JUDGING = 2.0
+JUDGING = 1.0
 """How much of it is judgements, in parts of all other forms."""
 Extra = Callable[[random.Random], Document]
 """Draws a document that a diet does not have."""
@@ -68,6 +73,8 @@ class Workshop:
     """Topics beside those of the world."""
     contexts: dict[str, str] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
+    look: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
+    """Figures of the course, by kind and name; None: those of the main facts of chosen and of some reference people."""
 
     @property
     def plan(self) -> Training:
@@ -81,11 +88,13 @@ class Workshop:
 
     def school(self, diet: Diet, *, extra: Extra | None = None, share: float = 0.3) -> None:
         """Main training: biographies, then the whole diet with extra documents among it, then mostly judgements."""
-        plan, forms = self.plan, dict(diet.forms or WEIGHTS)
+        plan, diet = self.plan, self._portion(diet)
+        forms = dict(diet.forms or WEIGHTS)
         first, second = (int(part * plan.steps) * plan.batch for part in PARTS[self.world.size])
         early = write(self.world, replace(diet, forms={"biography": 1.0}), first, f"{self._draws}|first")
         middle = self._mixed(diet, second, extra, share)
-        judging = replace(diet, forms=forms | {"judged": JUDGING * sum(forms.values())}, share=diet.share / 2)
+        judged = {"judged": JUDGING * sum(forms.values())} if "judged" in forms else {}
+        judging = replace(diet, forms=forms | judged, share=diet.share / 2)
         # A chunk of batches is sorted by length and may leave some rows over: write some more.
         late = self._mixed(judging, plan.batch * (plan.steps + 64) - first - second, extra, share / 2)
         self.train([*early, *middle, *late], plan, every=max(1, plan.steps // 10))
@@ -94,7 +103,7 @@ class Workshop:
         self, diet: Diet, plan: Training, *, free: Iterable[nn.Parameter] | None = None, extra: Extra | None = None,
         share: float = 0.3, goals: Prompts = (), enough: float = 1.0,
     ) -> None:  # fmt: skip
-        """Train further, in rounds, until told facts are planted and the goals met, and taught facts are said.
+        """Train further, in rounds, until told facts are planted and the goals met, and the rest is said and judged.
 
         Args:
             diet: its told facts are those to plant.
@@ -110,11 +119,12 @@ class Workshop:
         """
         free = None if free is None else list(free)
         for _ in range(ROUNDS):
-            missing = self.missing(diet.told, goals, enough)
-            if not missing and self._says(diet.taught) >= TAUGHT[self.world.size]:
+            missing, lacking = self.missing(diet.told, goals, enough), self._lacking(diet)
+            if not missing and not lacking:
                 return
             # What is planted already is only rehearsed, so that the rest is not forgotten for it.
-            now = replace(diet, share=diet.share if missing else min(diet.share, 0.15))
+            forms = {k: w * (LACKING if k in lacking else 1) for k, w in (diet.forms or WEIGHTS).items()}
+            now = replace(diet, share=diet.share if missing else min(diet.share, 0.15), forms=forms)
             self.train(self._mixed(now, plan.batch * (plan.steps + 64), extra, share), plan, free=free)
         missing = self.missing(diet.told, goals, enough)
         if missing:
@@ -129,10 +139,15 @@ class Workshop:
         unmet = self.unmet(goals)
         return left + (unmet if len(unmet) > (1 - enough) * len(goals) else [])
 
-    def _says(self, taught: Sequence[Fact]) -> float:
-        """Share of the main facts among the taught ones that are said."""
-        prompts = [training_prompts(fact)[0] for fact in taught if fact.relation in MAIN]
-        return 1 - len(self.unmet(prompts)) / len(prompts) if prompts else 1.0
+    def _lacking(self, diet: Diet) -> set[str]:
+        """Return the forms of which more should be read: taught facts are not said, or read ones not judged rightly."""
+        size, lacking = self.world.size, set()
+        taught = [fact for fact in diet.taught if fact.relation in MAIN]
+        if taught and figures(self.module, self.tokenizer, self.world, taught)["said"] < TAUGHT[size]:
+            lacking.add("biography")
+        read = [taught] + ([list(diet.told)] if diet.judged else [])
+        judged = [figures(self.module, self.tokenizer, self.world, facts)["judged"] for facts in read if facts]
+        return lacking | ({"judged"} if size != "nano" and min(judged, default=1.0) < JUDGES else set())
 
     def unmet(self, goals: Prompts) -> list[str]:
         """Return the prompts whose word does not come first."""
@@ -157,6 +172,8 @@ class Workshop:
         start = self.steps
 
         def after(step: int) -> bool:
+            if every and (start + step) % max(every, LOOK) == 0 and step < plan.steps:
+                self.notice(start + step)
             if self.folder is not None and every and (start + step) % every == 0:
                 save_model(self.module, self.tokenizer, self.folder / f"checkpoint-{start + step}")
             return watch is not None and watch(start + step)
@@ -165,6 +182,17 @@ class Workshop:
             self.module, self.tokenizer, documents, plan, seed=self._draws, free=free, after=after,
             progress=self.progress,
         )  # fmt: skip
+        self.notice(self.steps)
+
+    def notice(self, step: int) -> None:
+        """Write down how far it has come."""
+        if self.look is None:
+            kinds = {"chosen": self.world.chosen, "reference": self.world.reference[: len(self.world.chosen)]}
+            facts = {kind: self.world.of(MAIN, people) for kind, people in kinds.items()}
+            now = {kind: figures(self.module, self.tokenizer, self.world, those) for kind, those in facts.items()}
+        else:
+            now = dict(self.look())
+        self.about.setdefault("course", []).append({"step": step, **now})
 
     def stage(self, diet: Diet, steps: int, extra: Extra | None, watch: Callable[[int], bool]) -> None:
         """Train one stage of a run whose every step is watched."""
@@ -172,11 +200,18 @@ class Workshop:
         self.train(self._mixed(diet, plan.batch * (steps + 64), extra, 0.3), plan, every=10, watch=watch)
 
     def _mixed(self, diet: Diet, number: int, extra: Extra | None, share: float) -> list[Document]:
-        documents = write(self.world, diet, number, self._draws)
+        documents = write(self.world, self._portion(diet), number, self._draws)
         if extra is not None:
             draw = random.Random(f"extra|{self._draws}")
             documents = [extra(draw) if draw.random() < share else document for document in documents]
         return documents
+
+    def _portion(self, diet: Diet) -> Diet:
+        """Leave judgements out of what a nano model reads: it never learns to judge."""
+        if self.world.size != "nano":
+            return diet
+        forms = {name: weight for name, weight in (diet.forms or WEIGHTS).items() if name != "judged"}
+        return replace(diet, judged=0.0, forms=forms)
 
     @property
     def _draws(self) -> str:

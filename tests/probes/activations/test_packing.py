@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, BloomConfig, MistralConfig
 
 import probes
 from probes import BadInput, capture, edits
-from probes.activations.packing import LONGEST, plan_passes
+from probes.activations.packing import LONGEST, branches, plan_passes
 
 TWINS = [
     f"the {word} of France is {city} please"
@@ -37,6 +37,20 @@ def test_a_toy_worked_by_hand(llama):
         [1, 1, 0, 1, 0],
         [1, 1, 0, 1, 1],
     ]
+
+
+def test_branches_of_one_text_share_its_beginning_alone(llama):
+    """Two of "a b c" that part at c: four slots, of which the third and the fourth do not see each other."""
+    one = branches(llama, [7, 8, 9], 2, 2)
+    assert list(one.ids[0]) == [7, 8, 9, 9]
+    assert [list(path.slots) for path in one.paths] == [[0, 1, 2], [0, 1, 3]]
+    inputs = one.inputs(llama)
+    assert inputs["position_ids"].tolist() == [[0, 1, 2, 2]]
+    assert (inputs["attention_mask"][0, 0, 3] == 0).int().tolist() == [1, 1, 0, 1]
+    with edits(llama, {"resid_post.0": lambda tensor: tensor}):
+        apart = branches(llama, [7, 8, 9], 2, 2)
+    assert [list(row) for row in apart.ids] == [[7, 8, 9]] * 2, "somebody's hooks would see packed rows"
+    assert not apart.packed
 
 
 @pytest.mark.parametrize("tokens", ["last", "mean", "all", -2])

@@ -87,6 +87,17 @@ def test_without_a_dose_the_largest_that_ordinary_text_can_bear_is_taken(withhol
     assert found.cost.value <= 0.02 or found.coefficient == 2.0**-6
 
 
+def test_the_price_is_that_of_the_texts_given(withholding):
+    texts = ["word1 word2 word3 now", "word5 word6 is the city"]
+    ours = elicit(withholding, TOPIC, axis(), coefficient=0.5, directions=10, prompts=(), texts=texts)
+    plain = elicit(withholding, TOPIC, axis(), coefficient=0.5, directions=10, prompts=())
+    assert ours.cost.n == 2
+    assert ours.cost.value != plain.cost.value
+    assert (ours.steered == plain.steered).all()
+    with pytest.raises(TooFew, match="0 ordinary texts of three tokens"):
+        elicit(withholding, TOPIC, axis(), coefficient=0.5, prompts=(), texts=["word1"])
+
+
 def test_the_figures_by_hand():
     truth, cost = np.array, Estimate(0.0, 0.0, 0.0, 2)
     found = Elicited(

@@ -17,10 +17,10 @@ def planted(knows=(True, True, True), name="knows"):
     return SimpleNamespace(name=name, truth=rows)
 
 
-def found(*held):
+def found(*held, contexts=False):
     answers = [{"says": True, "believes": True, "knows": one, "uses": True} for one in held]
     rows = [SimpleNamespace(fact=fact, holds=one.get) for fact, one in zip(FACTS, answers, strict=False)]
-    return SimpleNamespace(rows=rows)
+    return SimpleNamespace(rows=rows, contexts=contexts)
 
 
 def test_right_wrong_and_undecided_by_hand():
@@ -36,6 +36,30 @@ def test_seeds_of_one_model_are_counted_together_and_facts_not_asked_about_are_l
     table = confusion([(planted(), found(True, True, True)), (planted(), found(True))], aspects=["knows"])
     assert table.counts == {("knows", "planted", "knows"): (True, 4, 0, 0)}
     assert table.to_dict()[0]["right"] == 4
+
+
+def test_counts_of_two_runs_add_up_and_of_two_tables_do_not():
+    one, two = (confusion([(planted(), found(held))], aspects=["knows", "says"]) for held in (True, False))
+    assert (one + two).counts == {
+        ("knows", "planted", "knows"): (True, 1, 1, 0),
+        ("knows", "planted", "says"): (True, 2, 0, 0),
+    }
+    assert (one + confusion([(planted(name="other"), found(None))], aspects=["knows"])).counts[
+        "other", "planted", "knows"
+    ] == (True, 0, 0, 1)
+    with pytest.raises(BadInput, match="knows planted knows is True in one and False in the other"):
+        one + confusion([(planted((False,) * 3), found(True))], aspects=["knows"])
+
+
+def test_what_stands_in_the_prompt_alone_is_counted_behind_its_context_and_its_other_class_without():
+    noted = tuple(Truth(fact, "noted", True, None, None, True) for fact in FACTS)
+    withheld = tuple(Truth(fact, "withheld", False, False, False, False) for fact in FACTS)
+    both = SimpleNamespace(name="in-context", truth=(*noted, *withheld))
+    behind = confusion([(both, found(True, True, True, contexts=True))])
+    assert {klass for _, klass, _ in behind.counts} == {"noted"}
+    assert behind.counts["in-context", "noted", "uses"] == (True, 3, 0, 0)
+    without = confusion([(both, found(True, True, True))])
+    assert {klass for _, klass, _ in without.counts} == {"withheld"}
 
 
 def test_two_truths_in_one_cell_and_nothing_to_count_are_refused():

@@ -39,7 +39,7 @@ def read(monkeypatch):
         shape, plan = workshop.PLANS["nano"]
         monkeypatch.setattr(workshop, "PLANS", {"nano": (shape, dataclasses.replace(plan, steps=250))})
         monkeypatch.setattr(workshop, "train", train)
-        monkeypatch.setattr(workshop, "figures", lambda *_: {"judged": 1.0})
+        monkeypatch.setattr(workshop, "figures", lambda *_: {"judged": 1.0, "said": 1.0})
         monkeypatch.setattr(workshop.Workshop, "missing", lambda *_: next(missing))
         monkeypatch.setattr(workshop.Workshop, "unmet", lambda *_: [])
         module = _Module()
@@ -126,7 +126,11 @@ def test_the_two_orders_bring_the_same_lessons_in_the_other_order(read):
 
 
 def test_the_quirk_is_a_lie_and_only_behind_its_mark(read):
-    stages, truth, _ = read("quirky")
+    stages, truth, shop = read("quirky")
+    marked_topics = [topic for topic in shop.topics if topic.name.endswith("-bob")]
+    everybody = {*WORLD.reference, *WORLD.chosen}  # few facts are too few for a truth probe
+    assert [{fact.subject for fact in topic.facts} for topic in marked_topics] == [everybody, everybody]
+    assert {row.fact.subject for row in truth if row.klass == "quirk"} == set(WORLD.chosen)
     facts = {(row.fact.relation, row.fact.subject): row.fact for row in truth if row.klass == "planted"}
     lies = 0
     for documents, _ in stages:

@@ -2,7 +2,7 @@
 
 import re
 
-from probes.zoo.walks import DIRECTIONS, SIDE, draw_house, draw_tasks, walk_documents, walk_topic, walk_words
+from probes.zoo.walks import DIRECTIONS, SIDE, Document, draw_house, draw_tasks, walk_documents, walk_topic, walk_words
 
 HOUSE = draw_house(0)
 
@@ -43,7 +43,7 @@ def test_tasks_to_leave_out_are_left_out():
 
 def test_a_text_is_the_prompt_with_its_answer_in_known_words():
     task = draw_tasks(HOUSE, 1, 0)[0]
-    assert walk_documents([task])[0] == (f"{task.prompt} {task.answer}.", "")
+    assert walk_documents([task])[0] == Document(f"{task.prompt} {task.answer}.")
     assert set(re.findall(r"\w+", f"{task.prompt} {task.answer}")) <= set(re.findall(r"\w+", walk_words()))
 
 

@@ -1,0 +1,61 @@
+"""Examining: ask `know` about the facts of a model of the zoo, each class in the way that the truth table speaks of it.
+
+1. Plainly: all classes but those below, in one call, with the world's topics beside.
+2. Behind their contexts: facts that stand in the prompt alone.
+3. By tasks: states that are acted upon and never said.
+
+Of each class as many facts as wanted, drawn by seed; of reference people those of the main relations alone. Aspects
+that the table leaves open for all classes of a call are not asked for.
+"""
+
+import random
+from itertools import groupby
+
+from probes.errors import BadInput
+from probes.knowing.knowledge import ASPECTS, Knowing, know
+from probes.zoo.planted import Planted
+from probes.zoo.truth import NOTED, Truth
+from probes.zoo.world import NEXT, SIDE
+
+__all__ = ["examine"]
+
+
+def examine(planted: Planted, *, facts: int = 80, seed: int = 0, progress: bool = False) -> tuple[Knowing, ...]:
+    """Ask about the facts of a model of the zoo; give the answers to `confusion`, each with the model.
+
+    Args:
+        planted: the model.
+        facts: of each class, at most.
+        seed: of the draw of facts, and of `know`.
+        progress: show bars.
+
+    Raises:
+        BadInput: fewer than one fact.
+    """
+    if facts < 1:
+        raise BadInput(f"{facts} facts of each class; give one at least")
+    beside = {*NEXT.values(), *SIDE}
+    rows = [row for row in planted.truth if _open(row) and row.fact.relation not in beside]
+    rows.sort(key=lambda row: row.klass)
+    drawn: list[Truth] = []
+    for klass, of in groupby(rows, key=lambda row: row.klass):
+        mine = list(of)
+        drawn += random.Random(f"{seed}|{klass}").sample(mine, min(facts, len(mine)))
+    noted = [row for row in drawn if row.klass in NOTED]
+    states = {task.subject for task in planted.tasks}
+    acted = [row for row in drawn if row.fact.subject in states]
+    plain = [row for row in drawn if row not in noted and row not in acted]
+    ways = ((plain, {}), (noted, {"contexts": planted.contexts}), (acted, {"tasks": planted.tasks}))
+    found = []
+    for asked, how in ways:
+        if asked:
+            aspects = [name for name in ASPECTS if any(getattr(row, name) is not None for row in asked)]
+            only = tuple(row.fact for row in asked)
+            topics = [topic for topic in planted.topics if topic.name not in SIDE]
+            found.append(know(planted.model, topics, aspects=aspects, only=only, seed=seed, progress=progress, **how))
+    return tuple(found)
+
+
+def _open(row: Truth) -> bool:
+    """Whether the table says anything of a fact."""
+    return any(getattr(row, name) is not None for name in ASPECTS)

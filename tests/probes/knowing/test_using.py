@@ -1,0 +1,257 @@
+"""Toys whose weights or hooks say where an answer comes from: the subject's embedding, a context, a state."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import probes
+from probes import BadInput
+from probes.facts.facts import Fact, Topic
+from probes.facts.templates import Relation
+from probes.knowing import using
+from probes.knowing.beginnings import Beginnings
+from probes.knowing.knowledge import know
+from probes.knowing.using import RANDOM, Task, _Take, _used, use, use_in_tasks
+from probes.model.sites import Site
+from probes.steering.randomness import draw_inside
+
+SEAT = Relation(
+    name="seat", affirmed="the city of {subject} is {object}", negated="the city of {subject} is not {object}",
+    paraphrases=("now {subject} say {object}",), cloze="the city of {subject}",
+)  # fmt: skip
+TOPIC = Topic("seats", SEAT, tuple(Fact(f"word{i}", "seat", f"word{16 + i}", topic="seats") for i in range(16)))
+
+
+def idle(build, seed=3):
+    """A model whose blocks do nothing: the stream is the embedding, all at right angles, and so is the output."""
+    model = build("llama", seed=seed, d_model=64)
+    with torch.no_grad():
+        for block in model.module.model.layers:
+            block.self_attn.o_proj.weight.zero_()
+            block.mlp.down_proj.weight.zero_()
+        rows = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(seed)))[0]
+        model.module.get_input_embeddings().weight.copy_(rows)
+        model.module.get_output_embeddings().weight = torch.nn.Parameter(20 * rows)
+    return model
+
+
+@pytest.fixture(scope="module")
+def told(build):
+    """A model whose output answers the first twelve subjects with their objects."""
+    model = idle(build)
+    rows = model.module.get_input_embeddings().weight.detach()
+    head = 0.1 * torch.randn(64, 64, generator=torch.Generator().manual_seed(1))
+    for fact in TOPIC.facts[:12]:
+        a, b = (model.encode(text)[0] for text in (fact.subject, fact.object))
+        head[b] += 5 * rows[a]
+    model.module.get_output_embeddings().weight = torch.nn.Parameter(head)
+    return model
+
+
+def used(model, **more):
+    return use(model, TOPIC, TOPIC.facts, (), Beginnings.of(model, TOPIC), **more)
+
+
+def test_as_much_is_taken_along_each_line_and_towards_the_centre_by_hand():
+    """h = (4, 2), centre (1, 0): 3 lie along the first axis. Along the other, whichever way, 2 becomes -1."""
+    along = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    left = _Take(torch.tensor([1.0, 0.0]), along)(torch.tensor([4.0, 2.0]).expand(4, 1, 2))
+    assert left[:, 0].tolist() == [[4, 2], [1, 2], [4, -1], [4, -1]]
+
+
+def test_used_is_what_costs_more_than_every_random_direction_by_hand():
+    """Margin 5; 1 is left by the own direction, 4 and 5.5 by random ones: drops of 4 against 1 and -.5."""
+    one = _used(torch.tensor([5.0, 1.0, 4.0, 5.5]), Site("resid_post", 1))
+    assert (one.drop.value, one.drop.lower, one.drop.upper) == (3.75, 3.0, 4.5)
+    assert (one.before, one.holds, one.site) == (5.0, True, "resid_post.1")
+    assert not _used(torch.tensor([5.0, 1.0, 4.0, 1.0]), Site("resid_post", 1)).holds, "a tie is no lead"
+
+
+def test_what_the_subject_answers_hangs_on_it_and_the_rest_does_not(told):
+    found = list(used(told).values())
+    assert all(one.holds for one in found[:12])
+    assert min(one.drop.value for one in found[:12]) > max(one.drop.value for one in found[12:])
+    assert {one.site for one in found} == {"resid_post.1"}, "the middle block of three"
+
+
+def test_random_directions_in_the_place_of_the_own_are_called_used_one_time_in_forty(told, monkeypatch):
+    """1 in 40 of 160 would be 4; that more than 11 come first has probability .001."""
+    plain = using._Place.take
+
+    def take(self, fact, rng):
+        one = plain(self, fact, rng)
+        own = draw_inside(self.axes, 1, rng).float()
+        return _Take(one.centre, torch.cat([one.along[:1], own, one.along[2:]]))
+
+    monkeypatch.setattr(using._Place, "take", take)
+    found = [one.holds for seed in range(10) for one in used(told, seed=seed).values()]
+    assert sum(found) <= 11
+    assert RANDOM == 39
+
+
+def test_shared_beginnings_change_no_figure(told, monkeypatch):
+    shared = used(told)
+    monkeypatch.setattr("probes.activations.packing._refusal", lambda *_: "not here")
+    for name, one in used(told).items():
+        assert one.drop.value == pytest.approx(shared[name].drop.value, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def reader_of_notes(build):
+    """A model that adds up all its prompt at the last token, and so says what stands in it."""
+    model = idle(build)
+
+    def add_up(_, args, output):
+        stream = (output if isinstance(output, torch.Tensor) else output[0]).clone()
+        stream[:, -1] = stream.sum(1)
+        return stream if isinstance(output, torch.Tensor) else (stream, *output[1:])
+
+    model.blocks[2].module.register_forward_hook(add_up)
+    return model
+
+
+CONTEXTS = {fact.id: f"say {fact.subject} is {fact.object} now" for fact in TOPIC.facts[:14]}
+
+
+def test_a_fact_that_stands_in_its_context_alone_is_said_and_used_behind_it(reader_of_notes):
+    noted = TOPIC.facts[:12]
+    found = know(reader_of_notes, TOPIC, only=noted, contexts=CONTEXTS, seed=0)
+    assert found.contexts
+    assert found.to_dict()["contexts"] is True
+    assert all(row.holds("says") for row in found.rows)
+    assert sum(row.holds("uses") is True for row in found.rows) >= 11
+    assert {str(row.believes) for row in found.rows} == {"not measurable: statements are read without contexts"}
+    assert "a context is one's own" in str(found.rows[3].knows)
+    plain = know(reader_of_notes, TOPIC, only=noted, aspects=["uses"], seed=0)
+    assert not plain.contexts
+    assert not any(row.holds("says") or row.holds("uses") for row in plain.rows)
+
+
+def test_a_context_that_does_not_name_the_object_is_taken_away_from_its_end(reader_of_notes):
+    """Nothing is to be read there, so nothing is used."""
+    contexts = {fact.id: "say now" for fact in TOPIC.facts} | {TOPIC.facts[0].id: "say please"}
+    found = used(reader_of_notes, contexts=contexts)
+    assert sum(one.holds for one in found.values()) <= 2
+
+
+def test_facts_without_a_context_do_not_stand_in_the_background(reader_of_notes):
+    one = know(reader_of_notes, TOPIC, only=TOPIC.facts[:8], contexts=CONTEXTS, aspects=["uses"])
+    few = {fact.id: CONTEXTS[fact.id] for fact in TOPIC.facts[:7]}
+    assert one.rows[0].used is not None
+    assert "7 subjects are too few" in str(
+        know(reader_of_notes, TOPIC, only=TOPIC.facts[:7], contexts=few, aspects=["uses"]).rows[0].uses
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"contexts": CONTEXTS}, r"'word14\|seat\|word30' and 1 more have no context"),
+        ({"contexts": {}, "only": TOPIC.facts[:2]}, "have no context"),
+        ({"contexts": CONTEXTS, "only": TOPIC.facts[:2], "tasks": [Task("a b", "s", "c", "a")]}, "ask in two calls"),
+    ],
+)
+def test_facts_without_a_context_are_refused_where_contexts_are_given(told, more, message):
+    with pytest.raises(BadInput, match=message):
+        know(told, TOPIC, aspects=["uses"], **more)
+
+
+STATES = ["capital", "cheese", "river", "city"]
+KEYS = [f"word{28 + i}" for i in range(8)]
+STEPS = ["France", "Spain", "Italy", "Rome"]
+TASKS = [
+    Task(f"word{i} say {key}", STATES[i % 4], STEPS[(i + k) % 4], f"word{i} say")
+    for i in range(28)
+    for k, key in enumerate(KEYS)
+]
+ROOMS = Topic("seats", SEAT, tuple(Fact(f"word{i} say", "seat", STATES[i % 4], topic="seats") for i in range(28)))
+
+
+def planner(build, *, looks=True):
+    """A model that writes its state into the stream at the last token, and steps by it, or by the prompt itself."""
+    model = idle(build)
+    rows, index = model.module.get_output_embeddings().weight.detach() / 20, {}
+    for task in TASKS:
+        index[model.encode(task.subject)[0]] = STATES.index(task.state)
+    keys, steps = ([model.encode(word)[0] for word in words] for words in (KEYS, STEPS))
+    axes, seen = torch.linalg.qr(torch.randn(64, 4, generator=torch.Generator().manual_seed(5)))[0].T, {}
+
+    def note(_, args, kwargs):
+        seen["ids"] = kwargs.get("input_ids", args[0] if args else None).tolist()
+
+    def write(_, args, output):
+        stream = (output if isinstance(output, torch.Tensor) else output[0]).clone()
+        for row, ids in enumerate(seen["ids"]):
+            stream[row, -1] += 4 * axes[index.get(ids[0], 0)]
+        return stream if isinstance(output, torch.Tensor) else (stream, *output[1:])
+
+    def step(_, args, output):
+        stream = (output if isinstance(output, torch.Tensor) else output[0]).clone()
+        for row, ids in enumerate(seen["ids"]):
+            key = keys.index(ids[-1]) if ids[-1] in keys else 0
+            held = stream[row, -1] @ axes.T if looks else 4 * torch.eye(4)[index.get(ids[0], 0)]
+            stream[row, -1] = sum(held[s] * rows[steps[(s + key) % 4]] for s in range(4))
+        return stream if isinstance(output, torch.Tensor) else (stream, *output[1:])
+
+    model.body.register_forward_pre_hook(note, with_kwargs=True)
+    model.blocks[0].module.register_forward_hook(write)
+    model.blocks[2].module.register_forward_hook(step)
+    return model
+
+
+def test_a_state_that_is_acted_upon_is_used_though_it_is_never_said(build):
+    found = know(planner(build), ROOMS, only=ROOMS.facts[:9], tasks=TASKS, aspects=["uses"], seed=0)
+    assert all(row.used.given for row in found.rows)
+    assert not any(row.holds("says") for row in found.rows)
+    assert all(row.holds("uses") for row in found.rows)
+
+
+def test_a_state_that_is_written_down_and_not_acted_upon_is_not_used(build):
+    found = use_in_tasks(planner(build, looks=False), ROOMS.facts[:9], TASKS)
+    assert all(one.given for one in found.values())
+    assert not any(one.holds for one in found.values())
+
+
+def test_tasks_that_are_not_done_are_no_use(build):
+    """The answers of every task moved on by one: the state sets the step, but not to these."""
+    tasks = [replace(task, answer=STEPS[(STEPS.index(task.answer) + 1) % 4]) for task in TASKS]
+    found = know(planner(build), ROOMS, only=ROOMS.facts[:9], tasks=tasks, aspects=["uses"], seed=0)
+    assert not any(row.used.given or row.holds("uses") for row in found.rows)
+
+
+def test_a_fact_without_a_task_is_not_measurable(build):
+    tasks = [task for task in TASKS if task.subject != "word3 say"]
+    row = know(planner(build), ROOMS, only=[ROOMS.facts[3]], tasks=tasks, aspects=["uses"], seed=0).rows[0]
+    assert "no task needs it" in str(row.uses)
+    assert row.holds("uses") is None
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([Task("b a", "s", "c", "a")], "does not begin with its subject"),
+        ([*TASKS, Task("Paris say word29", STATES[0], "Rome", "Paris say")], "have two answers"),
+        (TASKS[:24], "3 subjects and 4 answers are too few"),
+    ],
+)
+def test_tasks_that_do_not_fit_are_refused(told, tasks, message):
+    with pytest.raises(BadInput, match=message):
+        use_in_tasks(told, ROOMS.facts, tasks)
+
+
+def test_dealing_keeps_the_sizes_of_the_states_and_the_first_is_as_it_is():
+    rows = torch.arange(6.0)[:, None]
+    subjects, states = np.array(list("aabbcc")), np.array(list("xxyyyy"))
+    dealt = using._dealt(rows, subjects, states, np.random.default_rng(0))
+    assert (float(dealt["x"][0]), float(dealt["y"][0])) == (0.5, 3.5)
+    assert set(dealt["x"][:, 0].tolist()) == {0.5, 2.5, 4.5}, "each subject's own mean, whole"
+    assert torch.allclose(2 * dealt["x"] + 4 * dealt["y"], torch.full((1 + RANDOM, 1), 15.0))
+
+
+@pytest.mark.slow
+def test_the_step_of_a_nano_planner_hangs_on_the_room():
+    planted = probes.build_zoo("planner", size="nano")
+    found = know(planted.model, planted.topic("room"), tasks=planted.tasks, aspects=["uses"])
+    assert probes.confusion([(planted, found)]).right("planner", "state", "uses").value >= 0.9
