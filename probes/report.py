@@ -182,7 +182,7 @@ def _doses(receipt: Mapping[str, Estimate], concept: str, answers: str) -> Plot:
     caption = (
         "The direction is added at the last token of each prompt. Orange: how far that moves the model's answer, with "
         "95 % intervals; grey: what random directions of the same length do. A direction that the model uses leaves "
-        "the grey on both sides."
+        f"the grey on both sides, by {BARS['slope_z'][1]:g} standard deviations."
     )
     return Plot(plots.dose_response(receipt, label=concept or "this direction", answers=answers), caption)
 
