@@ -153,7 +153,7 @@ def train(
     optimizer = torch.optim.AdamW(free, lr=plan.rate, betas=(0.9, 0.98), weight_decay=plan.decay, fused=True)
     step = 0
     try:
-        with tqdm(total=plan.steps, disable=not progress, desc="training", unit="step") as bar:
+        with tqdm(total=plan.steps, disable=None if progress else True, desc="training", unit="step") as bar:
             for ids, targets, weights in batches(tokenizer, documents, plan.batch, seed):
                 module.train()
                 for group in optimizer.param_groups:

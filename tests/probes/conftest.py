@@ -1,9 +1,10 @@
-"""Activations with a direction planted where we say, so that what a fit should find is known."""
+"""Activations with a direction planted where we say, and a model with facts that we planted."""
 
 import numpy as np
 import pytest
 import torch
 
+import probes
 from probes.activations.capture import Activations
 from probes.model.sites import Site
 
@@ -39,3 +40,10 @@ def planted():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def knows(tmp_path_factory):
+    """The nano model that knows, with its folder."""
+    folder = tmp_path_factory.mktemp("zoo") / "knows"
+    return probes.build_zoo("knows", size="nano", out=folder), folder
