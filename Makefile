@@ -22,7 +22,10 @@ test-slow: $(READY)
 	$(BIN)/belief fetch $(MODEL)
 	$(BIN)/python -m pytest -m slow
 
-# Run the notebooks and keep their outputs: static pictures, which need a Chromium.
+# Run the notebooks and keep their outputs: static pictures, which need a Chromium. Bars and warnings stay out of them.
+# make notebooks NOTEBOOKS="what_it_knows steer_and_check" runs some; VENV=DIR takes another environment.
+notebooks: export HF_HUB_DISABLE_PROGRESS_BARS = 1
+notebooks: export PYTHONWARNINGS = ignore
 notebooks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks]"
 	$(BIN)/belief fetch $(MODEL)

@@ -7,7 +7,7 @@ means the same in either. What is measured is the logit difference at the last p
 Sources: Wang et al. 2022 (arXiv:2211.00593), where the logit difference of such pairs was measured; Zhang & Nanda 2023
 (arXiv:2309.16042), who advise it, and corrupted prompts that are ordinary text ("symmetric token replacement") instead
 of noise.
-Limits: of an answer only the first token counts; an answer follows its prompt after white space.
+Limits: of an answer only the first token counts; an answer follows its prompt after one space.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probes.activations.likelihood import continue_ids
 from probes.errors import BadInput, NotFound, nearest
 from probes.facts.facts import Fact, Topic
 from probes.model.language_model import LanguageModel
@@ -56,7 +57,7 @@ class Pair:
     corrupted: str
     """Prompt of as many tokens after which `wrong` is right: "The capital of Spain is"."""
     answer: str
-    """Such as "Paris"; without white space in front of it, one space is put between prompt and answer."""
+    """Such as "Paris"; one space is put between prompt and answer."""
     wrong: str
     """Such as "Madrid"."""
 
@@ -98,19 +99,13 @@ class Pair:
 
 
 def first_token(model: LanguageModel, prompt: str, answer: str) -> int:
-    """Return the first token of an answer where it follows a prompt.
+    """Return the first token of an answer where it follows a prompt, after one space.
 
     Raises:
         BadInput: the tokenizer lets prompt and answer share a token, or ends every text with a token of its own.
     """
     start = model.encode(prompt)
-    whole = model.encode(prompt + (answer if answer[0].isspace() else " " + answer))
-    if whole[: len(start)] != start or len(whole) == len(start):
-        raise BadInput(
-            f"{answer!r} after {prompt!r} is {show_tokens(model, whole)}, which does not continue "
-            f"{show_tokens(model, start)}; give a prompt that ends where the answer's first token begins"
-        )
-    return whole[len(start)]
+    return continue_ids(model, prompt, start, answer.strip())[len(start)]
 
 
 def show_tokens(model: LanguageModel, ids: Sequence[int]) -> str:

@@ -16,6 +16,7 @@ import dataclasses
 import plotly.io
 
 import probes
+from probes.steering.receipt import MEANINGS, bar_words
 
 plotly.io.renderers.default = "png"              # static pictures: small, and seen everywhere
 model = probes.load_model("smollm2-135m")
@@ -40,14 +41,15 @@ with probes.ablate(model, vector):
 
 # %% [markdown]
 # ## The receipt
-# Slope against a hundred random directions inside the top principal components; ablation; cost on ordinary text.
+# Slope against a hundred random directions inside the top principal components; ablation; cost on ordinary text. Three
+# figures have a bar, and a direction that misses one is not shown to be used.
 
 # %%
 asked = probes.fact_contrasts(topic, fact)
 asked = asked[: len(asked) // 2]                 # the vector was made on the other half
 receipt = probes.receipt(model, vector, asked, uses=probes.fact_uses(topic, fact))
 for name in ("slope", "slope_z", "slope_p", "wrong_way", "ablation", "ablation_p", "cross_entropy"):
-    print(f"{name:<16}{receipt[name]}")
+    print(f"{MEANINGS[name]:<62}{receipt[name].interval():<24}{bar_words(receipt, name)}")
 probes.plots.dose_response(receipt, label="Germany, capital", answers="Berlin over the prompt's own")
 
 # %% [markdown]

@@ -8,7 +8,7 @@
 # Of each fact: does the model say it, does a truth probe read it, can it answer puzzles that only the link answers, and
 # does its answer hang on what is stored of the fact?
 #
-# `belief fetch smollm2-135m` first. Two minutes on two cores.
+# `belief fetch smollm2-135m` first. A few minutes on two cores.
 
 # %%
 import plotly.io
@@ -21,8 +21,13 @@ topic = probes.load_topic("capitals")
 found = probes.know(model, topic, only=topic.facts[:40], seed=0)
 print(found)
 
+# %% [markdown]
+# ## Knowing beside saying
+# Knowing is told by puzzles, in which who ignores the subject is right half of the time; saying by what comes first
+# after "The capital of France is". Tinted: where the two disagree.
+
 # %%
-examples = {name: [row.fact.id for row in found.rows if row.quadrant == name] for name in found.counts}
+examples = {name: [row.fact.subject for row in found.rows if row.quadrant == name] for name in found.counts}
 probes.plots.quadrants(found.counts, examples)
 
 # %% [markdown]

@@ -8,6 +8,8 @@
 6. See where the fact lives (activation patching).
 7. Write the page, the monitor and the journal.
 
+Between 2 and 3 the probe gets its receipt (`probes.steered`): what its direction does to answers when it is added.
+
 Fact, seed, layers, horizon, rate, k and n are arguments or follow from them: nothing is chosen after the test prompts
     are answered.
 """
@@ -15,7 +17,7 @@ Fact, seed, layers, horizon, rate, k and n are arguments or follow from them: no
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -36,13 +38,15 @@ from monitors.live.guard import guard
 from monitors.measuring import Figures, Watched
 from monitors.monitor import Monitor
 from monitors.report import DemoEvidence, write_demo_page
-from probes.errors import BadInput, CouldNotRun, Inconclusive
+from probes.errors import BadInput, CouldNotRun, Inconclusive, TooFew
 from probes.facts.contexts import BENIGN_KINDS, CONTEXT_KINDS, Contexts, contexts
 from probes.facts.facts import Fact, Topic
 from probes.judging.sweep import Sweep
 from probes.knowing.knowledge import Says, says
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate, auroc
+from probes.reading.probe import LinearProbe
+from probes.steered import prove
 
 __all__ = ["Demo", "run_demo"]
 
@@ -107,6 +111,7 @@ class Demo:
             "site": str(self.found.site),
             "auroc": self.auroc.to_dict(),
             "controls": {name: value.to_dict() for name, value in self.found.best.controls.items()},
+            "receipt": {name: value.to_dict() for name, value in self.monitor.probes[0].receipt.items()},
             "controls_of": f"the sweep's {self.found.best.method} probe, fitted on half of the training frames",
             "certificate": self.monitor.threshold.to_dict(),
             **probe.to_dict(),
@@ -168,6 +173,7 @@ def run_demo(
     acts, kinds = fitting.capture_contexts(model, drawn.of("train"), horizon=HORIZON, progress=progress)
     found, probe = fitting.fit_probe(acts, kinds, concept=f"in use: {fact.id}", seed=seed, progress=progress)
     say(f"Fitted at {found.site}: AUROC {found.best.controls['auroc']} at the first token, on frames not fitted on.")
+    probe = _with_receipt(model, probe, fact, topic, seed, say, progress)
     monitor, _ = fitting.certify(
         model, probe, drawn, horizon=HORIZON, made=today, rate=RATE, confidence=CONFIDENCE, progress=progress
     )
@@ -216,6 +222,19 @@ def run_demo(
     )
     write_demo_page(demo.page, _evidence(demo, watched, drawn, *_where(model, fact, topic, progress)))
     return demo
+
+
+def _with_receipt(
+    model: LanguageModel, probe: LinearProbe, fact: Fact, topic: Topic, seed: int, say: Say, progress: bool
+) -> LinearProbe:
+    """Return the probe with its receipt; as it is, and said so, where none can be made."""
+    try:
+        steered = prove(model, direction=probe, topic=topic, fact=fact, seed=seed, progress=progress)
+    except (BadInput, TooFew) as error:
+        say(f"No receipt: {error}")
+        return probe
+    say(f"Receipt: {steered.sentence}")
+    return replace(probe, receipt=steered.receipt)
 
 
 def _check_folder(out: Path) -> None:
@@ -336,6 +355,7 @@ def _evidence(demo: Demo, watched: list[Watched], drawn: Contexts, lives: Any, f
         histories=demo.histories,
         between_trips=expected_streams_between_trips(RATE, policy.k, policy.n),
         uses_to_trip=uses_to_trip(probe.recall.value, policy.k, policy.n) if probe.recall.value else None,
+        receipt=demo.monitor.probes[0].receipt,
         says=f"The model {demo.said}.",
         settings={
             "probe": f"logistic, refitted at {demo.found.site} on all training frames",

@@ -70,6 +70,8 @@ class DemoEvidence:
     """Expected number of benign responses between two false trips, at the promised rate."""
     uses_to_trip: float | None = None
     """Expected number of true uses until the breaker trips, at the measured recall."""
+    receipt: Mapping[str, Estimate] = field(default_factory=dict)
+    """What steering along the probe's direction does to what the model says."""
     says: str = ""
     """Whether the model says the fact when asked, in a sentence."""
     settings: Mapping[str, Any] = field(default_factory=dict)

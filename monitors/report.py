@@ -21,6 +21,7 @@ from probes.look import percent, said
 from probes.page import Block, Grid, Page, Plot, Section
 from probes.reading.metrics import Estimate
 from probes.reading.streams import Stream
+from probes.report import receipt_section
 
 __all__ = ["DemoEvidence", "demo_page", "write_demo_page"]
 
@@ -38,7 +39,7 @@ PLAIN_NUMBERS = ("tokens_to_alarm", "auroc")
 
 def demo_page(evidence: DemoEvidence) -> Page:
     """Return the page of a demo."""
-    makers = (_scores, _shares, _layers, _baselines, _patching, _breaker, _responses, _settings)
+    makers = (_scores, _shares, _layers, _baselines, _receipt, _patching, _breaker, _responses, _settings)
     return Page(
         title=f"{evidence.fact} in {evidence.model}",
         sentence=evidence.sentence,
@@ -153,6 +154,17 @@ def _baselines(evidence: DemoEvidence) -> Section | None:
         "the same calibration frames."
     )
     return Section("Would less have done?", "recall: " + ", ".join(recalls), [Grid(head, rows, caption)])
+
+
+def _receipt(evidence: DemoEvidence) -> Section | None:
+    if not evidence.receipt:
+        return None
+    about = (
+        "The probe reads that the fact is being used. Whether the model listens to that direction is another question: "
+        "the direction is added behind cloze prompts of other facts, and it should bring this fact's object up. A "
+        "monitor needs no yes here: it has to read the use, not to cause it."
+    )
+    return receipt_section(evidence.receipt, f"in use: {evidence.fact}", "the object over the prompts' own", about)
 
 
 def _patching(evidence: DemoEvidence) -> Section | None:

@@ -6,7 +6,7 @@ Heavy modules are imported inside the commands, so that `belief --help` answers 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,8 @@ from rich.console import Console
 __all__ = ["doctor", "facts", "fetch", "know", "probe", "show", "steer", "zoo"]
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
+
+RECEIPT = "Measure what steering along it does; half a minute of one core for the embedded model."
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -55,6 +57,18 @@ def show(folder: Annotated[Path, typer.Argument(help="A saved artifact.")], as_j
         return
     console.print(f"{artifact.kind}, made by {artifact.made_by}")
     console.print_json(json.dumps(dict(artifact.manifest)))
+    for line in receipts_of(artifact.kind, artifact.manifest):
+        console.print(line)
+
+
+def receipts_of(kind: str, manifest: Mapping[str, Any]) -> list[str]:
+    """Return what the receipts in a manifest say, bar by bar, or that there are none."""
+    from probes.reading.metrics import Estimate
+    from probes.steering.receipt import bar_lines
+
+    holders = manifest.get("probes", []) if kind == "monitor" else [manifest] if kind in ("probe", "vector") else []
+    figures = [{n: Estimate.from_dict(held) for n, held in holder.get("receipt", {}).items()} for holder in holders]
+    return [f"receipt: {line}" if one else line for one in figures for line in bar_lines(one)]
 
 
 def doctor(
@@ -89,7 +103,7 @@ def probe(
     limit: Annotated[int | None, typer.Option(help="Read about this many statements, whole groups.")] = None,
     tokens: Annotated[str, typer.Option(help="last, mean, all, entity, or an index.")] = "last",
     seed: Annotated[int, typer.Option(help="Of split, shuffles and directions.")] = 0,
-    receipt: Annotated[bool, typer.Option("--receipt", help="Also measure what steering along it does.")] = False,
+    receipt: Annotated[bool, typer.Option("--receipt/--no-receipt", help=RECEIPT)] = True,
     out: Annotated[Path | None, typer.Option(help="Folder for probe and page.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -114,6 +128,7 @@ def know(
     facts: Annotated[str, typer.Option(help="A shipped topic, self, or a file of facts.")],
     limit: Annotated[int | None, typer.Option(help="Ask about so many facts, drawn; the rest serve beside.")] = None,
     aspect: Annotated[list[str] | None, typer.Option(help="says, believes, knows or uses; all if left out.")] = None,
+    receipt: Annotated[list[str] | None, typer.Option(help="subject|relation|object: steer it too.")] = None,
     seed: Annotated[int, typer.Option(help="Of puzzles, coins, folds and directions.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the page.")] = None,
     as_json: AsJson = False,
@@ -122,11 +137,13 @@ def know(
     from probes.known import know_topic
 
     say = (lambda line: None) if as_json else console.print
-    found, page = know_topic(model, facts, limit, aspects=aspect, seed=seed, out=out, say=say, progress=not as_json)
+    options = {"aspects": aspect, "receipts": receipt or (), "seed": seed, "say": say, "progress": not as_json}
+    found, receipts, page = know_topic(model, facts, limit, out=out, **options)
     if as_json:
-        typer.echo(json.dumps({**found.to_dict(), "page": str(page) if page else None}))
+        proved = {name: one.to_dict() for name, one in receipts.items()}
+        typer.echo(json.dumps({**found.to_dict(), "receipts": proved, "page": str(page) if page else None}))
     else:
-        console.print(f"{found}" + (f"\nPage: {page}" if page else ""))
+        console.print("\n".join([str(found), *map(str, receipts.values()), *([f"Page: {page}"] if page else [])]))
     raise typer.Exit(0 if found.decided else 4)
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "plain",
     "said",
     "shorten",
+    "whole",
 ]
 
 INK = "#1f2933"
@@ -117,3 +118,8 @@ def _template() -> go.layout.Template:
 
 TEMPLATE = _template()
 """Of every figure of the project."""
+
+
+def whole(text: str) -> str:
+    """Return a text that no line break cuts apart: an interval in a narrow column."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")

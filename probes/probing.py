@@ -5,7 +5,8 @@
    (controls.py, model_controls.py), and say above which of them the score stands (claims.py).
 3. Of a topic also the negated statements at the chosen layer: whether the probe's sign flips, and whether a fit on both
    polarities mends it (transfer.py).
-4. If asked for, the receipt: what steering along the probe does to what the model says (receipt.py).
+4. The receipt, unless it is not wanted: what steering along the probe does to what the model says (receipt.py). Where
+   none can be made, a note says why.
 
 Limits: one seed, one split; transfer deals the entities out anew. A topic's paraphrases are not read.
 """
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from probes.activations.capture import Activations, capture
 from probes.activations.cost import estimate_cost
-from probes.errors import BadInput
+from probes.errors import BadInput, TooFew
 from probes.facts.facts import Topic, load_topic
 from probes.facts.statements import load_statements
 from probes.judging.claims import Claims, claims
@@ -35,7 +36,7 @@ from probes.judging.transfer import Transfer, transfer_matrix
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate
 from probes.reading.streams import Stream, read
-from probes.steering.receipt import receipt
+from probes.steering.receipt import bar_lines, receipt
 
 __all__ = ["Probing", "open_source", "probe_truth"]
 
@@ -105,7 +106,7 @@ class Probing:
         )
 
     def __str__(self) -> str:
-        return f"{self.sentence}\n{self.claims}"
+        return "\n".join([self.sentence, str(self.claims), *bar_lines(self.found.best.receipt)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -155,7 +156,7 @@ def probe_truth(
     tokens: str | int = "last",
     estimators: Sequence[str] = ("logistic", "lda"),
     seed: int = 0,
-    with_receipt: bool = False,
+    with_receipt: bool = True,
     say: Callable[[str], None] = lambda line: None,
     progress: bool = False,
 ) -> Probing:
@@ -169,7 +170,7 @@ def probe_truth(
         tokens: which token of a statement is read (see `capture`).
         estimators: what is tried.
         seed: of split, shuffles and directions.
-        with_receipt: also measure, on test entities, what steering along the probe does (receipt.py).
+        with_receipt: measure, on test entities, what steering along the probe does (receipt.py).
         say: is told what goes on, a line a step.
         progress: show bars on standard error.
 
@@ -200,18 +201,14 @@ def probe_truth(
         transfers = tuple(
             transfer_matrix(both, site=found.site, estimator=name, unions=[tuple(both)], seed=seed) for name in names
         )
-    if with_receipt:
-        say("receipt: what steering along it does, beside random directions")
-        unseen = [one for one in statements if one.group in set(found.split.test)]
-        best = replace(found.best, receipt=receipt(model, found.best, unseen, seed=seed, progress=progress))
-        found = replace(found, best=best)
+    found, why = _with_receipt(model, found, statements, seed, say, progress) if with_receipt else (found, "left out")
     return Probing(
         source=name or topic.name,
         model=model.name,
         found=found,
         negated=negated,
         transfers=transfers,
-        notes=tuple(getattr(source, "notes", ())),
+        notes=(*getattr(source, "notes", ()), *([f"no receipt: {why}"] if why else [])),
         scores=_scores(found, parts),
         streams=_streams(model, found),
         seconds=time.perf_counter() - start,
@@ -247,6 +244,19 @@ def open_source(
             topic = replace(topic, facts=tuple(drawn))
         return topic, topic.name
     return load_statements(statements, limit=limit, seed=seed, **columns), Path(statements).stem
+
+
+def _with_receipt(
+    model: LanguageModel, found: Sweep, statements: Sequence[Any], seed: int, say: Callable, progress: bool
+) -> tuple[Sweep, str]:
+    """Return the sweep with the receipt of its probe, and why there is none."""
+    say("receipt: what steering along it does, beside random directions")
+    unseen = [one for one in statements if one.group in set(found.split.test)]
+    try:
+        figures = receipt(model, found.best, unseen, seed=seed, progress=progress)
+    except (BadInput, TooFew) as error:  # the probe stands without: that nobody proved its use is said with it
+        return found, str(error)
+    return replace(found, best=replace(found.best, receipt=figures)), ""
 
 
 def _scores(found: Sweep, parts: Mapping[str, Activations]) -> dict[str, Tensor]:

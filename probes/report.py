@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from probes import plots
-from probes.look import percent
+from probes.look import percent, whole
 from probes.page import Block, Grid, Page, Plot, Section
 from probes.probing import Probing
 from probes.reading.metrics import Estimate
 from probes.steered import Steered
-from probes.steering.receipt import MEANINGS, shortfalls
+from probes.steering.receipt import BARS, MEANINGS, bar_words, shortfalls
 from probes.steering.vectors import SteeringVector
 
-__all__ = ["probe_page", "steering_page", "write_probing", "write_steering"]
+__all__ = ["probe_page", "receipt_section", "steering_page", "write_probing", "write_steering"]
 
 
 def probe_page(probing: Probing) -> Page:
@@ -156,12 +156,26 @@ def write_steering(folder: str | os.PathLike, steered: Steered) -> Path:
 
 
 def _receipt(probing: Probing) -> Section | None:
-    receipt = probing.found.best.receipt
-    if not receipt:
-        return None
+    best = probing.found.best
+    return receipt_section(best.receipt, best.concept, "True over False") if best.receipt else None
+
+
+def receipt_section(receipt: Mapping[str, Estimate], concept: str, answers: str, about: str = "") -> Section:
+    """Return a section of a receipt: the dose-response, and every figure with its bar, met or not.
+
+    Args:
+        receipt: of a probe or a vector.
+        concept: what the direction is of.
+        answers: what the readout compares, "True over False".
+        about: what else a reader should be told of it, a paragraph above.
+    """
     section = _figures(receipt)
-    doses = _doses(receipt, probing.found.best.concept, "True over False")
-    return Section("Does the model use this direction", section.finding, [doses, *section.blocks])
+    told = [about] if about else []
+    return Section(
+        "Does the model use this direction",
+        section.finding,
+        [*told, _doses(receipt, concept, answers), *section.blocks],
+    )
 
 
 def _doses(receipt: Mapping[str, Estimate], concept: str, answers: str) -> Plot:
@@ -174,14 +188,16 @@ def _doses(receipt: Mapping[str, Estimate], concept: str, answers: str) -> Plot:
 
 
 def _figures(receipt: Mapping[str, Estimate]) -> Section:
-    rows = [
-        (words, f"{receipt[name].interval(3)}, n = {receipt[name].n}", receipt[name].how)
-        for name, words in MEANINGS.items()
-        if name in receipt
-    ]
+    rows = []
+    for name, words in MEANINGS.items():
+        if name in receipt:
+            figure = receipt[name]
+            cells = (f"{whole(figure.interval(3))}, {whole(f'n = {figure.n}')}", whole(bar_words(receipt, name)))
+            rows.append((words, *cells, figure.how))
     short = shortfalls(receipt)
-    finding = "every bar is reached" if not short else "; ".join(short)
-    return Section("Every figure of the receipt", finding, [Grid(("figure", "value [95 % interval]", "how"), rows)])
+    finding = f"every bar of {len(BARS)} is met" if not short else "; ".join(short)
+    head = ("figure", "value [95 % interval]", "bar", "how")
+    return Section("Every figure of the receipt", finding, [Grid(head, rows)])
 
 
 def _replies(steered: Steered) -> Section | None:

@@ -26,7 +26,7 @@ from probes.model.sites import Site
 from probes.reading.metrics import Estimate
 from probes.reading.probe import LinearProbe
 from probes.steering.contrasts import Contrast, fact_contrasts, fact_uses, fact_vector
-from probes.steering.receipt import receipt, shortfalls
+from probes.steering.receipt import bar_lines, receipt, shortfalls
 from probes.steering.vectors import SteeringVector, steer
 
 __all__ = ["Steered", "load_direction", "open_question", "prove"]
@@ -78,7 +78,7 @@ class Steered:
 
     def __str__(self) -> str:
         replies = [f"{prompt!r}\n  plain:   {plain}\n  steered: {new}" for prompt, plain, new in self.replies]
-        return "\n".join([self.sentence, *(f"  {line}" for line in self.shortfalls), *replies])
+        return "\n".join([self.sentence, *(f"  {line}" for line in bar_lines(self.receipt)), *replies])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -62,6 +62,9 @@ def test_a_notebook_is_small_static_and_says_what_its_script_says(path):
         assert line in script
     assert path.stat().st_size < 700_000
     assert "plotly.js" not in path.read_text()
+    for foreign in ("/home/", "/root/", "/tmp/", "/work/", "site-packages", "Warning"):
+        assert foreign not in path.read_text(), "of the machine it ran on"
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert not any(output.get("name") == "stderr" for output in outputs)
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert not any(output["output_type"] == "error" for output in outputs)

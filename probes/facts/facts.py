@@ -28,6 +28,8 @@ __all__ = ["KINDS", "Fact", "Statement", "Topic", "load_topic", "topics"]
 
 KINDS = ("affirmed", "negated", "paraphrased")
 """What a statement can be; a paraphrased statement affirms too."""
+SELF = "self"
+"""Name of the topic that is no topic of the world: it ships, and nothing that goes through `topics()` meets it."""
 
 
 @dataclass(frozen=True)
@@ -224,24 +226,25 @@ def _names(subjects: Sequence[str], cell_of: Sequence[int]) -> tuple[str, ...]:
 
 
 def topics() -> tuple[str, ...]:
-    """Return the names of the topics that ship."""
+    """Return the names of the topics of the world that ship; beside them there is "self"."""
     return tuple(sorted(relation.topic for relation in RELATIONS.values()))
 
 
 def load_topic(name_or_path: str | PathLike[str]) -> Topic:
     """Load a topic that ships, or one's own from a `.jsonl` or `.csv` file (the format: `rows.py`).
 
+    Those of the world are `topics()`; "self" is what the embedded model may know about itself (`probes.self_topic`).
     A name that ships wins over a file of that name. One bad row and nothing is loaded.
 
     Raises:
         NotFound: there is neither such a topic nor such a file, or its relation is not known.
         BadInput: the file has a fault; the message names the line and says what is wrong with it.
     """
-    path = Path(name_or_path)
-    if str(name_or_path) in topics():
+    path, shipped = Path(name_or_path), (*topics(), SELF)
+    if str(name_or_path) in shipped:
         path = Path(__file__).with_name("data") / f"{name_or_path}.jsonl"
     elif not path.suffix and not path.exists():
-        raise NotFound(f"{str(name_or_path)!r} is no topic and no file; {nearest(str(name_or_path), topics())}")
+        raise NotFound(f"{str(name_or_path)!r} is no topic and no file; {nearest(str(name_or_path), shipped)}")
     header, rows = read_rows(path)
     about = header.fields if header else {}
     name = about.get("name", path.stem)

@@ -24,7 +24,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from probes.activations.likelihood import log_likelihoods
@@ -320,7 +319,7 @@ def self_topic() -> Topic:
     knowing is not measurable, saying, believing and using are. To say or believe such a sentence is no sign of
     experience; it shows what text the model takes for true where somebody says "I".
     """
-    return load_topic(Path(__file__).with_name("data") / "self.jsonl")
+    return load_topic("self")
 
 
 def _gathered(facts: Any, only: Iterable[Fact] | None) -> tuple[list[Topic], dict[str, tuple[Fact, ...]]]:

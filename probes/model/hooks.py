@@ -26,7 +26,19 @@ from probes.model.blocks import Change
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site, select_sites
 
-__all__ = ["Edit", "Tap", "edits", "outputs", "passes", "read_logits", "run_to", "taps", "unhooked_copy"]
+__all__ = [
+    "Edit",
+    "Tap",
+    "edits",
+    "outputs",
+    "passes",
+    "put_out_below",
+    "read_logits",
+    "run_to",
+    "starting_at",
+    "taps",
+    "unhooked_copy",
+]
 
 Tap = Callable[[Site, Float[Tensor, "batch position d_model"]], None]
 """Called once per site and forward pass with the live tensor: copy what you keep."""
@@ -134,6 +146,35 @@ def outputs(modules: Iterable[nn.Module], hear: Callable[[nn.Module, Any], None]
     with ExitStack() as hooks:
         for module in modules:
             hooks.callback(module.register_forward_hook(after).remove)
+        yield
+
+
+def put_out_below(model: LanguageModel, layer: int, inputs: Mapping[str, Any]) -> Any:
+    """Return what the block below a layer puts out, as it puts it out, for `starting_at`; nothing above it is run."""
+    held, at = [], Site("resid_pre", layer)
+    model.check(at)  # its first look runs passes of its own, which must not be heard
+    with outputs([model.blocks[layer - 1].module], lambda _, output: held.append(output)):
+        run_to(model, [at], lambda *_: None, inputs)
+    return held[0]
+
+
+@contextmanager
+def starting_at(model: LanguageModel, layer: int, output: Any) -> Iterator[None]:
+    """Let forward passes begin at a layer while the context is open: the blocks below only put out `output`.
+
+    Args:
+        model: a model without hooks of others: below the layer they would hear nothing true.
+        layer: the first that runs.
+        output: as from `put_out_below`, for the tokens of the passes to come; the caller answers for it.
+    """
+    with ExitStack() as put_back:
+        for block in model.blocks[:layer]:
+            own = vars(block.module)
+            if "forward" in own:  # somebody put one on the module itself
+                put_back.callback(own.__setitem__, "forward", own["forward"])
+            else:
+                put_back.callback(own.pop, "forward")
+            own["forward"] = lambda *_, **__: output
         yield
 
 

@@ -6,7 +6,7 @@ from math import log10
 import plotly.graph_objects as go
 
 from probes.errors import BadInput
-from probes.look import ACCENT, GREY, INK, LIGHT, plain
+from probes.look import ACCENT, GREY, INK, LIGHT, plain, shorten
 from probes.plots.frame import figure_of
 
 __all__ = ["quadrants", "wealth"]
@@ -15,6 +15,8 @@ PLACES = {"knows-denies": (0, 1), "knows-says": (1, 1), "ignorant": (0, 0), "gue
 """Says to the right, knows above."""
 TINTS = {"knows-denies": "#fbe9df", "guesses": "#e5eef8"}
 """Where the two disagree."""
+WIDEST = 42
+"""Letters of an example that fit into a quadrant."""
 
 
 def quadrants(counts: Mapping[str, int], examples: Mapping[str, Sequence[str]] | None = None) -> go.Figure:
@@ -35,7 +37,7 @@ def quadrants(counts: Mapping[str, int], examples: Mapping[str, Sequence[str]] |
             type="rect", x0=x, x1=x + 1, y0=y, y1=y + 1, line={"color": LIGHT, "width": 1},
             fillcolor=TINTS.get(name, "#ffffff"), layer="below",
         )  # fmt: skip
-        some = [plain(text) for text in (examples or {}).get(name, ())[:3]]
+        some = [plain(shorten(text, WIDEST)) for text in (examples or {}).get(name, ())[:3]]
         figure.add_annotation(
             x=x + 0.5,
             y=y + 0.62,
@@ -90,9 +92,9 @@ def wealth(
     note = {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 8, "showarrow": False, "font": {"size": 11.5}}
     figure.add_annotation(note, y=log10(1 / alpha), text=f"decided at {1 / alpha:g}")
     apart = path[-1] >= refuting[-1]
-    figure.add_annotation(note, y=log10(max(path[-1], floor)), yshift=-14 if apart else 0, text="<b>knows</b>",
+    figure.add_annotation(note, y=log10(max(path[-1], floor)), yshift=-18 if apart else 0, text="<b>knows</b>",
                           font={"size": 11.5, "color": ACCENT})  # fmt: skip
-    figure.add_annotation(note, y=log10(max(refuting[-1], floor)), yshift=0 if apart else -14, text="does not know",
+    figure.add_annotation(note, y=log10(max(refuting[-1], floor)), yshift=0 if apart else -18, text="does not know",
                           font={"size": 11.5, "color": GREY})  # fmt: skip
     figure.update_xaxes(title="puzzle (filled: right)")
     figure.update_yaxes(title="wealth", type="log", exponentformat="power", nticks=5)

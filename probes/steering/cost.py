@@ -63,12 +63,19 @@ class Cost:
 
     @torch.no_grad()
     def affordable(self, vector: SteeringVector) -> tuple[float, tuple[Estimate, Estimate]]:
-        """Return the largest of 1, 1/2, ... 1/64 that costs at most .02 nats, else the last, with its price."""
-        for c in LADDER:
-            prices = self.price(steer(self.model, vector, c))
-            if prices[0].value <= AFFORDABLE:
-                break
-        return c, prices
+        """Return the largest of 1, 1/2, ... 1/64 that costs at most .02 nats, else the last, with its price.
+
+        Found by halving the list, as if a larger dose never cost less.
+        """
+        first, last, prices = 0, len(LADDER) - 1, {}
+        while first not in prices:
+            middle = (first + last) // 2
+            prices[middle] = self.price(steer(self.model, vector, LADDER[middle]))
+            if prices[middle][0].value <= AFFORDABLE:
+                last = middle
+            else:
+                first = min(middle + 1, len(LADDER) - 1)
+        return LADDER[first], prices[first]
 
     @torch.no_grad()
     def price(self, opened: AbstractContextManager[None] | None = None) -> tuple[Estimate, Estimate]:

@@ -15,7 +15,8 @@ token.
 5. Cost: cross-entropy and KL on ordinary text, steered by c at every token; and ablated. Where no c is given it is the
    largest of 1, 1/2, ... 1/64 that costs at most .02 nats: a slope that breaks the model proves nothing.
 
-All slots of a prompt share one pass (packing.py): 200 steered last tokens cost 200 tokens, not 200 prompts.
+All slots of a prompt share one pass (packing.py) that begins at the site's block, for below it they are alike: 200
+steered last tokens cost 200 tokens of the blocks above, not 200 prompts.
 
 Sources: Rimsky et al. 2024 (2312.06681), steering from the last token of the prompt on; Tan et al. 2024 (2407.12404),
 inputs that move the wrong way; Arditi et al. 2024 (2406.11717), ablation at every write; Marks & Tegmark 2023
@@ -27,6 +28,7 @@ token is the same are left out. The interval is over contrasts, not over directi
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -40,7 +42,7 @@ from tqdm import tqdm
 from probes.activations.packing import Pass, Path, plan_passes
 from probes.errors import BadInput, TooFew
 from probes.facts.facts import Topic
-from probes.model.hooks import edits, read_logits
+from probes.model.hooks import edits, put_out_below, read_logits, starting_at
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate, mean, permutation_p, proportion
@@ -54,6 +56,8 @@ from probes.steering.vectors import SteeringVector, ablate, removing, steer, wri
 __all__ = [
     "BARS",
     "MEANINGS",
+    "bar_lines",
+    "bar_words",
     "receipt",
     "shortfalls",
 ]
@@ -62,12 +66,12 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "readout": "readout without steering, in logits",
         "slope": "logits a residual norm, mean slope of the contrasts",
-        "slope_z": "the same in standard deviations of random directions",
+        "slope_z": "that slope in standard deviations of random directions",
         "slope_p": "share of random slopes at least as large (p)",
         "wrong_way": "contrasts that move the wrong way",
         "use": "readout where it is ablated, before that",
-        "ablation": "what ablating the direction adds to that",
-        "ablation_z": "the same in standard deviations of random directions",
+        "ablation": "what ablating the direction adds to the readout",
+        "ablation_z": "that change in standard deviations of random directions",
         "ablation_p": "share of random ablations that lower it as much (p)",
         "cross_entropy": "cross-entropy on ordinary text, steered - plain, nats a token",
         "kl": "KL(plain || steered) on ordinary text, nats a token",
@@ -167,10 +171,30 @@ def shortfalls(figures: Mapping[str, Estimate]) -> tuple[str, ...]:
         if name not in figures:
             said.append(f"{MEANINGS[name]}: not measured")
             continue
-        value = figures[name].value
-        if value < bar if way == "at least" else value > bar:
+        if bar_words(figures, name).endswith("not met"):
             said.append(f"{MEANINGS[name]}: {figures[name].interval()}, the bar is {way} {bar:g}")
     return tuple(said)
+
+
+def bar_words(figures: Mapping[str, Estimate], name: str) -> str:
+    """Say which bar one of `MEANINGS` has and whether it is reached: "at least 5: met"; nothing where it has none."""
+    if name not in BARS:
+        return ""
+    way, bar = BARS[name]
+    if name not in figures:
+        return f"{way} {bar:g}: not measured"
+    value = figures[name].value
+    return f"{way} {bar:g}: {'met' if (value >= bar if way == 'at least' else value <= bar) else 'not met'}"
+
+
+def bar_lines(figures: Mapping[str, Estimate]) -> tuple[str, ...]:
+    """Return a line a bar: what is measured, its figure, the bar and whether it is reached; of no receipt, that."""
+    if not figures:
+        return ("no receipt: nobody measured whether the model uses this direction",)
+    return tuple(
+        f"{MEANINGS[name]}: {figures[name].interval(3) if name in figures else '-'}, bar {bar_words(figures, name)}"
+        for name in BARS
+    )
 
 
 def _responses(
@@ -219,6 +243,7 @@ def _read_slots(
     found, n = [], len(one.ids)
     window = getattr(model.config, "sliding_window", None)
     packs = not model.hooked and (window is None or n <= window) and model.packs
+    below = put_out_below(model, site.layer, model.collate([one.ids])) if packs and site.layer else None
     for some in shifts.split(SLOTS if packs else max(1, SLOTS // n)):
         count = len(some)
         if packs:
@@ -228,13 +253,21 @@ def _read_slots(
         else:
             inputs = model.collate([one.ids] * count)
             row, slot = torch.arange(count), torch.full((count,), n - 1)
-        with edits(model, {site: _scattering(some, row, slot)}):
+        begun = nullcontext() if below is None else starting_at(model, site.layer, _with_slots(below, count))
+        with begun, edits(model, {site: _scattering(some, row, slot)}):
             logits = read_logits(model, inputs, row, slot)
         found.append((logits[:, one.answer].double() - logits[:, one.wrong].double()).cpu())
     reads = torch.cat(found)
     if not torch.isfinite(reads).all():
         raise BadInput("a logit is not finite: the model is broken, or the coefficient overflows its dtype; lower it")
     return reads.numpy()
+
+
+def _with_slots(output: Any, count: int) -> Any:
+    """Return what a block put out for a prompt, with its last token in so many slots."""
+    hidden = output if isinstance(output, Tensor) else output[0]
+    slots = torch.cat([hidden[:, :-1], hidden[:, -1:].expand(-1, count, -1)], 1)
+    return slots if isinstance(output, Tensor) else (slots, *output[1:])
 
 
 def _scattering(shifts: Tensor, row: Tensor, slot: Tensor) -> Callable[[Tensor], Tensor]:

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from monitors import Breaker, Journal, Policy
+from monitors import Breaker, Journal, Monitor, Policy
 from monitors import cli as door
+from monitors.calibration import calibrate
 from monitors.verdict import Outcome, Verdict
 from probes.errors import BadInput, CouldNotRun, TooFew
 
@@ -68,6 +70,29 @@ def test_the_zoo_is_listed_and_a_model_of_it_written(belief, tmp_path, monkeypat
     assert code == 0
     assert json.loads(out)["facts"] == {"planted": 32}
     assert (tmp_path / "knows" / "model" / "model.safetensors").is_file()
+
+
+def test_show_says_of_each_bar_of_a_receipt_whether_it_is_met(belief, tmp_path):
+    import torch
+
+    from probes import Estimate, LinearProbe, SteeringVector
+
+    plain = LinearProbe.from_weights(torch.ones(4), 0.0, "resid_post.1")
+    figures = {name: Estimate(value, value, value, 20) for name, value in (("slope_z", 5.2), ("wrong_way", 0.2))}
+    plain.save(tmp_path / "old")
+    replace(plain, receipt=figures).save(tmp_path / "probe")
+    SteeringVector(torch.ones(4), plain.site, 1.0, receipt=figures).save(tmp_path / "vector")
+    limit = calibrate({"ordinary": {i: i / 100 for i in range(93)}}, horizon=4, made="2026-11-22", rate=0.05)
+    Monitor("c", (replace(plain, receipt=figures), plain), limit).save(tmp_path / "monitor")
+    assert "\nno receipt: nobody measured" in belief("show", str(tmp_path / "old"))[1]
+    for name in ("probe", "vector", "monitor"):
+        code, out, _ = belief("show", str(tmp_path / name))
+        assert code == 0
+        assert [line.rsplit(": ", 1)[1] for line in out.splitlines() if line.startswith("receipt: ")][:3] == [
+            "met", "not met", "not measured",
+        ]  # fmt: skip
+    assert out.rstrip().endswith("no receipt: nobody measured whether the model uses this direction"), "of the second"
+    assert "receipt: " not in belief("show", str(tmp_path / "probe"), "--json")[1].replace('"receipt": ', "")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +196,7 @@ def test_probe_wants_one_source_and_names_what_is_missing(belief, tmp_path):
 @pytest.mark.embedded
 def test_probe_writes_artifact_and_page_and_prints_one_object(belief, tmp_path):
     arguments = ["probe", "smollm2-135m", "--facts", "capitals", "--limit", "160", "--out", str(tmp_path), "--json"]
+    arguments.append("--no-receipt")  # which takes half a minute; a slow test has one
     code, out, _ = belief(*arguments)
     assert code == 0
     told = json.loads(out)

@@ -51,6 +51,15 @@ def test_the_chain_runs_on_any_model_and_leaves_page_monitor_and_journal(random_
     assert "one false trip in 36,464 benign responses" in printed
 
 
+def test_the_probe_carries_its_receipt_into_the_monitor_the_page_and_the_json(random_demo):
+    demo, out, lines = random_demo
+    kept = Monitor.load(out / "monitor").probes[0].receipt
+    assert kept["slope_z"].n == 100
+    assert demo.to_dict()["receipt"]["slope_z"] == kept["slope_z"].to_dict()
+    assert "Does the model use this direction" in Path(demo.page).read_text()
+    assert any(line.startswith("Receipt: ") and "random directions" in line for line in lines)
+
+
 def test_a_random_model_passes_nothing(random_demo):
     """A probe of a model without knowledge has no recall worth the name: the chain must not say PASS for it."""
     demo, _, _ = random_demo

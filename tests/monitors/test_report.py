@@ -171,6 +171,19 @@ def test_the_breaker_says_how_often_it_trips_by_chance_and_on_purpose(whole):
         assert words in html
 
 
+def test_the_receipt_is_shown_with_its_bars_and_left_out_where_there_is_none(whole):
+    assert "Does the model use this direction" not in titles(whole)
+    names = ("slope_z", "wrong_way", "cross_entropy", "dose_-1", "dose_1")
+    figures = {
+        name: Estimate(value, value, value, 20) for name, value in zip(names, (5.2, 0.2, 0.0, -1, 1), strict=True)
+    }
+    page = demo_page(full(receipt=figures))
+    assert finding(page, "Does the model use this direction").endswith("the bar is at most 0.1")
+    html = body(page)
+    for words in ("at least 5: met", "at most 0.1: not met", "A monitor needs no yes here"):
+        assert words in html
+
+
 def test_settings_are_shown_in_full(whole):
     html = body(demo_page(full(settings={"groups": {"train": 60, "test": 40}, "layers": (8, 28), "rate": 0.05})))
     for words in ("train 60, test 40", "8, 28", "0.05"):

@@ -1,4 +1,4 @@
-"""Activations with a direction planted where we say, and a model with facts that we planted."""
+"""Activations with a direction planted where we say, and models that were told what we know."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,38 @@ import torch
 
 import probes
 from probes.activations.capture import Activations
+from probes.facts.facts import Fact, Topic
+from probes.facts.templates import Relation
 from probes.model.sites import Site
+
+SEAT = Relation(
+    name="seat", affirmed="the city of {subject} is {object}", negated="the city of {subject} is not {object}",
+    paraphrases=("{object} is city of {subject}.",), cloze="the city of {subject}",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def seated(build):
+    """A model without blocks' work whose output answers a subject with its object, and the topic of its 16 facts.
+
+    word0 to word15 sit in word16 to word31; of the last four the model was not told.
+    """
+    topic = Topic("seats", SEAT, tuple(Fact(f"word{i}", "seat", f"word{16 + i}", topic="seats") for i in range(16)))
+    model = build("llama", seed=3)
+    module = model.module
+    with torch.no_grad():
+        for block in module.model.layers:
+            block.self_attn.o_proj.weight.zero_()
+            block.mlp.down_proj.weight.zero_()
+        inner = module.get_input_embeddings().weight
+        head = (
+            torch.randn(module.get_output_embeddings().weight.shape, generator=torch.Generator().manual_seed(1)) * 0.1
+        )
+        for fact in topic.facts[:12]:
+            a, b = (model.encode(text)[0] for text in (fact.subject, fact.object))
+            head[b] += inner[a] / inner[a].norm()
+        module.get_output_embeddings().weight = torch.nn.Parameter(head)
+    return model, topic
 
 
 @pytest.fixture

@@ -42,6 +42,16 @@ def test_the_sentence_has_the_figures_and_what_the_score_is_not_ahead_of(probing
     assert short(0.5) == ".50"
 
 
+def test_a_probe_that_can_have_no_receipt_says_so_and_why(probing, told):
+    """The tiny tokenizer knows neither True nor False, so nothing can be asked."""
+    assert dict(probing.found.best.receipt) == {}
+    assert "first token" in next(note for note in probing.notes if note.startswith("no receipt: "))
+    assert str(probing).endswith("no receipt: nobody measured whether the model uses this direction")
+    model, texts = told
+    without = probe_truth(model, texts, name="w", sites="resid_post.1", estimators=["mass_mean"], with_receipt=False)
+    assert without.notes == ("no receipt: left out",)
+
+
 def test_everything_goes_into_json(probing):
     told = json.loads(json.dumps(probing.to_dict(), allow_nan=False))
     assert told["site"] == str(probing.found.site)

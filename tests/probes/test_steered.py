@@ -85,10 +85,12 @@ def test_a_saved_probe_gets_its_receipt(model, topic, tmp_path):
     assert "truth" in found.sentence
 
 
-def test_probing_brings_the_receipt_where_it_is_asked_for(model, topic):
+def test_probing_brings_the_receipt(model, topic):
     statements = topic.statements()
-    done = probes.probe_truth(model, statements, name="words", sites="resid_post.1", with_receipt=True)
+    done = probes.probe_truth(model, statements, name="words", sites="resid_post.1")
     assert "slope_z" in done.found.best.receipt
+    assert not any("receipt" in note for note in done.notes)
+    assert "bar at least 5: " in str(done)
     assert done.to_dict()["receipt"]["slope_z"]["n"] == 100
     from probes.report import probe_page
 

@@ -4,23 +4,16 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
 
 import probes
 from probes.errors import BadInput, NotFound
-from probes.facts.facts import Fact, Topic
-from probes.facts.templates import Relation
+from probes.facts.facts import Fact
 from probes.knowing.asking import Asked
 from probes.knowing.betting import IGNORANT, KNOWS, UNDECIDED
 from probes.knowing.knowledge import ASPECTS, QUADRANTS, Knowing, Knowledge, NotMeasurable, know
 from probes.knowing.saying import Said
-from probes.known import know_topic, knowing_page, write_knowing
 from probes.reading.metrics import Estimate
 
-SEAT = Relation(
-    name="seat", affirmed="the city of {subject} is {object}", negated="the city of {subject} is not {object}",
-    paraphrases=("{object} is city of {subject}.",), cloze="the city of {subject}",
-)  # fmt: skip
 SOME = Estimate(0.5, 0.4, 0.6, 10)
 
 
@@ -29,29 +22,13 @@ def seat(i, j):
 
 
 @pytest.fixture(scope="module")
-def topic():
-    """16 facts: word0 to word15 with word16 to word31."""
-    return Topic("seats", SEAT, tuple(seat(i, 16 + i) for i in range(16)))
+def topic(seated):
+    return seated[1]
 
 
 @pytest.fixture(scope="module")
-def told(build, topic):
-    """A model without blocks' work whose output answers a subject with its object, but for the last four."""
-    model = build("llama", seed=3)
-    module = model.module
-    with torch.no_grad():
-        for block in module.model.layers:
-            block.self_attn.o_proj.weight.zero_()
-            block.mlp.down_proj.weight.zero_()
-        inner = module.get_input_embeddings().weight
-        head = (
-            torch.randn(module.get_output_embeddings().weight.shape, generator=torch.Generator().manual_seed(1)) * 0.1
-        )
-        for fact in topic.facts[:12]:
-            a, b = (model.encode(text)[0] for text in (fact.subject, fact.object))
-            head[b] += inner[a] / inner[a].norm()
-        module.get_output_embeddings().weight = torch.nn.Parameter(head)
-    return model
+def told(seated):
+    return seated[0]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +62,7 @@ def test_what_cannot_be_measured_says_why(told, found, topic):
     assert isinstance(row.believes, NotMeasurable)
     assert "too few" in row.believes.why
     assert str(row.believes).startswith("not measurable: ")
-    closed = replace(topic, relation=replace(SEAT, closed=True))
+    closed = replace(topic, relation=replace(topic.relation, closed=True))
     facts = tuple(replace(fact, distractors=("word33", "word34")) for fact in topic.facts)
     rows = know(told, replace(closed, name="closed", facts=facts), seed=100, aspects=["knows"]).rows
     assert "no other fact can be a twin" in rows[0].knows.why
@@ -160,7 +137,7 @@ def test_saying_takes_rank_one_in_half_of_the_wordings():
     assert not said(1, gap=0.9).holds, "one nat ahead"
 
 
-def test_the_table_the_json_and_the_page(found, tmp_path):
+def test_the_table_and_the_json(found):
     text = str(found)
     assert text.startswith(found.sentence)
     assert sum(found.counts.values()) == 16
@@ -169,41 +146,14 @@ def test_the_table_the_json_and_the_page(found, tmp_path):
     assert len(told["facts"]) == 16
     assert set(told["facts"][0]) == {"fact", "quadrant", *ASPECTS}
     assert told["facts"][0]["knows"]["decision"] in (KNOWS, UNDECIDED)
-    page = write_knowing(tmp_path / "out", found)
-    html = page.read_text("utf-8")
-    for words in (
-        found.sentence,
-        "All facts, by disagreement",
-        "word3 | word19",
-        "not measurable",
-        "Forms and settings",
-    ):
-        assert words in html
-    assert "nan" not in json.dumps(told)
-    titles = [section.title for section in knowing_page(found).sections]
-    assert titles[1] == f"{found.by_disagreement()[0].fact.subject} | {found.by_disagreement()[0].fact.object}"
-    empty = Knowing("m", ("t",), (), {}, {}, found.rule, 0)
-    with pytest.raises(BadInput, match="no fact"):
-        knowing_page(empty)
-    assert not empty.decided
     assert set(found.counts) <= set(QUADRANTS)
-
-
-def test_the_command_asks_about_a_file(told, topic, tmp_path, monkeypatch):
-    monkeypatch.setattr("probes.known.load_model", lambda name: told)
-    header = {"name": "seats", "relation": {"name": "seat", "affirmed": SEAT.affirmed, "negated": SEAT.negated,
-                                            "paraphrases": list(SEAT.paraphrases), "cloze": SEAT.cloze}}  # fmt: skip
-    lines = [header, *({"subject": fact.subject, "object": fact.object} for fact in topic.facts)]
-    (tmp_path / "seats.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    done, page = know_topic("tiny", str(tmp_path / "seats.jsonl"), 3, out=tmp_path / "out", aspects=["says", "knows"])
-    assert len(done.rows) == 3
-    assert page.exists()
-    with pytest.raises(BadInput, match="limit 0"):
-        know_topic("tiny", str(tmp_path / "seats.jsonl"), 0)
+    assert not Knowing("m", ("t",), (), {}, {}, found.rule, 0).decided
 
 
 def test_the_self_has_facts_with_wrong_answers_of_their_own_and_no_twin():
     topic = probes.self_topic()
+    assert [fact.id for fact in probes.load_topic("self").facts] == [fact.id for fact in topic.facts]
+    assert "self" not in probes.topics(), "what goes through all topics of the world does not meet it"
     assert len(topic.facts) >= 30, "enough for a truth probe"
     assert all(len(fact.distractors) == 4 for fact in topic.facts)
     assert {"my name", "what I am", "what is done with me now"} <= {fact.subject for fact in topic.facts}

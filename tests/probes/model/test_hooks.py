@@ -7,7 +7,7 @@ import torch
 
 import probes
 from probes import Site, edits, taps
-from probes.model.hooks import outputs, passes, unhooked_copy
+from probes.model.hooks import outputs, passes, put_out_below, starting_at, unhooked_copy
 from probes.model.sites import SITE_NAMES
 
 TEXT = "the capital of France is Paris"
@@ -192,6 +192,32 @@ def test_outputs_are_heard_of_the_modules_asked_for_alone(tiny, hooks_of):
         tiny.module(**tiny.collate([tiny.encode(TEXT)]))
     assert heard == [(table, (1, 6, 32))]
     assert hooks_of(tiny.module) == before
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+@torch.no_grad()
+def test_a_pass_that_begins_at_a_layer_ends_as_the_whole_one_and_runs_nothing_below(tiny, hooks_of, layer):
+    inputs, ran = tiny.inputs([TEXT]), []
+    whole = tiny.module(**inputs).logits
+    below = put_out_below(tiny, layer, inputs)
+    inner = [block.module.get_submodule("mlp") for block in tiny.blocks]
+    with starting_at(tiny, layer, below), outputs(inner, lambda module, _: ran.append(inner.index(module))):
+        torch.testing.assert_close(tiny.module(**inputs).logits, whole)
+    assert ran == list(range(layer, 3))
+    assert hooks_of(tiny.module) == 0
+    assert not any("forward" in vars(block.module) for block in tiny.blocks)
+    other = put_out_below(tiny, layer, tiny.inputs([TEXT.replace("France", "Spain")]))
+    with starting_at(tiny, layer, other):
+        assert (tiny.module(**inputs).logits - whole).abs().max() > 1e-3
+
+
+def test_a_forward_that_somebody_put_on_a_block_comes_back(llama):
+    block = llama.blocks[0].module
+    block.forward = kept = block.forward
+    with pytest.raises(ZeroDivisionError), starting_at(llama, 2, torch.zeros(1, 1, 32)):
+        raise ZeroDivisionError
+    assert vars(block)["forward"] is kept
+    assert "forward" not in vars(llama.blocks[1].module)
 
 
 def test_a_copy_has_no_foreign_hooks_and_weights_of_its_own(tiny, hooks_of):

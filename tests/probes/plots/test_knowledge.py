@@ -14,6 +14,10 @@ def test_the_counts_stand_in_their_quadrants():
     assert texts["<b>2</b>"][1] < 1
     assert any("Oz &lt;b&gt;<br>b<br>c" in text and "d" not in text.split("<br>") for text in texts)
     assert figure.layout.xaxis.title.text == "1 undecided"
+    long = plots.quadrants({"ignorant": 1}, {"ignorant": ["the Democratic Republic of the Congo|capital|Kinshasa"]})
+    shown = next(text.text for text in long.layout.annotations if "Congo" in text.text).split("<br>")[1]
+    assert shown.endswith("…"), "what is wider than its quadrant is cut"
+    assert len(shown) <= 42
     with pytest.raises(BadInput, match="no fact"):
         plots.quadrants({"guesses": 0})
 

@@ -6,6 +6,7 @@ readout + c * scale * |w_answer - w_wrong| up to the final norm, whose sign and 
 
 import dataclasses
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from probes.facts.facts import Fact, Topic
 from probes.facts.templates import find_relation
 from probes.model.sites import Site
 from probes.reading.metrics import Estimate
-from probes.steering.contrasts import truth_contrasts
+from probes.steering.contrasts import encoded, truth_contrasts
+from probes.steering.cost import Cost
 from probes.steering.randomness import inside_components
-from probes.steering.receipt import _over_groups, shortfalls
+from probes.steering.receipt import _over_groups, _read_slots, bar_lines, bar_words, shortfalls
 
 PAIRS = [("France", "Paris"), ("Spain", "Madrid"), ("Italy", "Rome"), ("word1", "word2"), ("word3", "word4"),
          ("word5", "word6"), ("word7", "word8"), ("word9", "word10"), ("word11", "word12")]  # fmt: skip
@@ -62,8 +64,9 @@ def test_the_toy_by_hand(model, asked):
     assert back["slope_p"].value > 0.9
 
 
-def test_every_figure_equals_that_of_one_prompt_at_a_time(model, asked):
-    vector = toward(model, "Rome", "now", "resid_post.0")
+@pytest.mark.parametrize("site", ["resid_post.0", "resid_post.2", "attn_out.1"])
+def test_every_figure_equals_that_of_one_prompt_at_a_time(model, asked, site):
+    vector = toward(model, "Rome", "now", site)
     figures = receipt(model, vector, asked, coefficient=1.5, directions=20, ablations=0)
 
     def readout(prompt, dose):
@@ -152,6 +155,56 @@ def test_the_coefficient_is_the_largest_that_ordinary_text_can_bear(model, asked
     destroyed = receipt(model, vector, asked, coefficient=50.0, directions=20, ablations=0)
     assert destroyed["cross_entropy"].value > 0.5
     assert "destroys the model" in shortfalls(destroyed)[0]
+
+
+def test_the_largest_dose_is_found_in_three_looks_wherever_it_stands(model, monkeypatch):
+    for bearable in (2.0**-i for i in range(8)):
+        looks = []
+
+        def price(self, dose, bearable=bearable, looks=looks):
+            looks.append(dose)
+            return (Estimate(*[0.0 if dose <= bearable else 1.0] * 3, 24),) * 2
+
+        monkeypatch.setattr("probes.steering.cost.steer", lambda model, vector, dose: dose)
+        monkeypatch.setattr(Cost, "price", price)
+        found, _ = Cost(model, (), (), ()).affordable(None)
+        assert found == max(bearable, 2.0**-6), "the last where none can be borne"
+        assert len(looks) <= 3
+
+
+def test_the_blocks_below_the_site_run_once_a_prompt(model, asked):
+    """Two slots or two hundred: the work below the site is that of the prompt."""
+    site, shifts, one = Site("resid_post", 2), torch.randn(100, 32), encoded(model, asked)[0]
+    bottom, top = model.blocks[0].module.mlp, model.blocks[2].module.mlp
+    seen = Counter()
+
+    def tell(name, forward):
+        def run(hidden, *rest, **named):
+            seen[name] += hidden.shape[1]
+            return forward(hidden, *rest, **named)
+
+        return run
+
+    for name, module in (("bottom", bottom), ("top", top)):
+        module.forward = tell(name, module.forward)
+    try:
+        with torch.no_grad():
+            _read_slots(model, site, one, shifts)
+    finally:
+        for module in (bottom, top):
+            del module.forward
+    n = len(one.ids)
+    assert seen == {"bottom": n, "top": n - 1 + 100}
+
+
+def test_every_bar_is_said_to_be_met_or_not():
+    figures = {name: Estimate(value, value, value, 20) for name, value in (("slope_z", 5.2), ("wrong_way", 0.2))}
+    assert bar_words(figures, "slope_z") == "at least 5: met"
+    assert bar_words(figures, "wrong_way") == "at most 0.1: not met"
+    assert bar_words(figures, "cross_entropy") == "at most 0.02: not measured"
+    assert bar_words(figures, "slope") == ""
+    assert [line.rsplit(": ", 1)[1] for line in bar_lines(figures)] == ["met", "not met", "not measured"]
+    assert bar_lines({}) == ("no receipt: nobody measured whether the model uses this direction",)
 
 
 def test_what_falls_short_is_said_and_nothing_else():
