@@ -19,7 +19,6 @@ Limits: two directions, one site in the first half of the model, where the subje
 stored elsewhere is missed. A relation with a single cloze has its direction from that very prompt.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -34,6 +33,7 @@ from probes.errors import BadInput
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import fill
 from probes.knowing.beginnings import Beginnings
+from probes.knowing.puzzles import digest
 from probes.model.hooks import edits, read_logits
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
@@ -108,7 +108,7 @@ def use(
     for fact in facts:
         others = [text for text in fact.distractors or _objects(topic) if text != fact.object]
         others = [text for text in others if reader.heads[text][0] != reader.heads[fact.object][0]]
-        generator = torch.Generator().manual_seed(_number(seed, fact.id))
+        generator = torch.Generator().manual_seed(digest(f"{seed}|use|{fact.id}"))
         if not others:
             continue
         picked = [others[i] for i in torch.randperm(len(others), generator=generator)[:DISTRACTORS].tolist()]
@@ -177,7 +177,3 @@ def _objects(topic: Topic) -> tuple[str, ...]:
 
 def _unit(rows: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
     return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
-
-
-def _number(seed: int, name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}|use|{name}".encode(), digest_size=6).digest(), "little")

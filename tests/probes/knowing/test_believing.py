@@ -101,7 +101,7 @@ def test_a_fact_is_scored_beside_false_statements_about_itself_with_objects_of_i
 
 
 def test_objects_of_many_facts_are_not_believed_for_being_known(read, topic, monkeypatch):
-    """Three objects with 20 facts each, and 60 with one: were what objects bring along left in, fame would look true."""
+    """Three objects with 20 facts each, and 60 with one: with what objects bring along left in, fame looks true."""
     facts = tuple(replace(fact, object=f"Zyx{i % 3 if i < 60 else i:03}") for i, fact in enumerate(topic.facts))
     famous, apart = replace(topic, facts=facts), believing._apart
 
