@@ -7,7 +7,8 @@
              given can change, so a fact that is not said is not used.
 
 Each is an Estimate with an interval, or not measurable for a stated reason. Knowing and saying make the quadrant:
-knows-says, knows-denies, guesses (says without knowing), ignorant; undecided where the bets are.
+knows-says, knows-denies, guesses (says without knowing), ignorant; undecided where the bets are, and "one way" where
+puzzles are got right in one form alone, which is no knowing but may be more than a guess.
 
 Reference facts, on which forms of puzzles are tried, are those whose object is ranked first and is the greedy answer.
 
@@ -25,7 +26,7 @@ from typing import Any
 from probes.errors import BadInput, NotFound, TooFew, nearest
 from probes.facts.facts import Fact, Topic, load_topic, topics
 from probes.facts.templates import find_relation
-from probes.knowing.asking import Asked, Form, ask, measure_forms
+from probes.knowing.asking import ONE_WAY, Asked, Form, ask, measure_forms
 from probes.knowing.beginnings import Beginnings
 from probes.knowing.believing import Belief, believe
 from probes.knowing.betting import IGNORANT, KNOWS, Rule
@@ -38,7 +39,7 @@ from probes.reading.metrics import Estimate
 __all__ = ["ASPECTS", "QUADRANTS", "Knowing", "Knowledge", "NotMeasurable", "know", "self_topic"]
 
 ASPECTS = ("says", "believes", "knows", "uses")
-QUADRANTS = ("knows-says", "knows-denies", "guesses", "ignorant", "undecided", "not measurable")
+QUADRANTS = ("knows-says", "knows-denies", "guesses", "ignorant", "one way", "undecided", "not measurable")
 BACKGROUND = 48
 """Further facts of the topic that are asked cloze prompts, when only some are asked about."""
 PROBED = 300
@@ -91,7 +92,9 @@ class Knowledge:
         if aspect == "believes":
             return None if self.belief is None else self.belief.holds
         if aspect == "knows":
-            return None if self.asked is None else {KNOWS: True, IGNORANT: False}.get(self.asked.decision)
+            return (
+                None if self.asked is None else {KNOWS: True, IGNORANT: False, ONE_WAY: False}.get(self.asked.decision)
+            )
         if aspect == "uses":
             if self.used is None or self.said is None:
                 return None
@@ -106,6 +109,8 @@ class Knowledge:
             return "not measurable"
         if knows is None:
             return "undecided"
+        if self.asked.decision == ONE_WAY:
+            return "one way"
         return ("knows-says" if says else "knows-denies") if knows else ("guesses" if says else "ignorant")
 
     @property

@@ -10,7 +10,7 @@ import probes
 from probes.errors import BadInput, NotFound
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import Relation
-from probes.knowing.asking import Asked
+from probes.knowing.asking import ONE_WAY, Asked
 from probes.knowing.betting import IGNORANT, KNOWS, UNDECIDED
 from probes.knowing.knowledge import ASPECTS, QUADRANTS, Knowing, Knowledge, NotMeasurable, know
 from probes.knowing.saying import Said
@@ -139,6 +139,8 @@ def row_of(says, decision):
         (True, IGNORANT, "guesses"),
         (False, IGNORANT, "ignorant"),
         (True, UNDECIDED, "undecided"),
+        (True, ONE_WAY, "one way"),
+        (False, ONE_WAY, "one way"),
     ],
 )
 def test_the_quadrant(says, decision, quadrant):
