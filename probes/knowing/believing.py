@@ -1,7 +1,7 @@
 """Believing: does a truth probe that never saw a fact put its true statement above false ones about the same subject.
 
-1. Statements: each fact's true one and 4 to 8 false ones, with objects of the same fold; in as many wordings as keep
-   them to about 4,000 a topic.
+1. Statements: each fact's true one and 4 to 15 false ones, with objects of the same fold; in as many wordings as keep
+   them to 3,600 a topic. (False ones share a beginning, so they cost less than wordings, and help as much.)
 2. Rows: x(s, o) less the mean of the false statements of others with that object, less the mean of that subject's:
 
        z(s, o) = y(s, o) - mean over o' of y(s, o'),   y(s, o) = x(s, o) - mean over s' of x(s', o), (s', o) false
@@ -45,9 +45,9 @@ __all__ = ["LEAST", "Belief", "Beliefs", "believe"]
 FOLDS = 5
 LEAST = 30
 """Pairs of facts that a probe needs."""
-STATEMENTS = 4000
+STATEMENTS = 3600
 """Statements about a topic that are read, about: few facts have more false ones, in more wordings."""
-FALSE = (4, 8)
+FALSE = (4, 15)
 """False statements of each fact in each wording, at least and at most, where the topic has so many objects."""
 DEPTHS = (0.6, 0.7, 0.8)
 """Share of the blocks behind which each probe reads."""

@@ -41,7 +41,7 @@ def read(monkeypatch):
 
 @pytest.fixture
 def topic(seats):
-    """120 facts in one wording, as many as the fixture is fast with."""
+    """120 facts in one wording."""
     relation = replace(seats.relation, paraphrases=())
     return Topic("seats", relation, tuple(Fact(f"Aab{i:03}", "seat", f"Zyx{i:03}") for i in range(120)))
 
@@ -75,7 +75,7 @@ def test_facts_that_the_activations_tell_are_believed_and_others_are_not(read, t
     assert sum(held[:80]) >= 64
     assert sum(held[80:]) <= 6
     assert found.sites == ("resid_post.0", "resid_post.1", "resid_post.2")
-    assert len(seen["texts"]) == 9 * 120
+    assert len(seen["texts"]) == 16 * 120
     assert found.auroc.lower > 0.7
 
 
@@ -93,9 +93,9 @@ def test_a_fact_is_scored_beside_false_statements_about_itself_with_objects_of_i
     found = believe(None, topic, seed=100)
     for fact in topic.facts[:10]:
         statements = found.each[fact.id].statements
-        assert [truth for _, truth, _ in statements] == [True] + 8 * [False]
+        assert [truth for _, truth, _ in statements] == [True] + 15 * [False]
         assert all(fact.subject in text for text, _, _ in statements)
-        assert len({text for text, _, _ in statements}) == 9
+        assert len({text for text, _, _ in statements}) == 16
     assert believe(None, topic, seed=100).each == found.each
     assert believe(None, topic, seed=101).each != found.each
 
@@ -104,6 +104,7 @@ def test_objects_of_many_facts_are_not_believed_for_being_known(read, topic, mon
     """Three objects with 20 facts each, and 60 with one: with what objects bring along left in, fame looks true."""
     facts = tuple(replace(fact, object=f"Zyx{i % 3 if i < 60 else i:03}") for i, fact in enumerate(topic.facts))
     famous, apart = replace(topic, facts=facts), believing._apart
+    monkeypatch.setattr(believing, "FALSE", (4, 8))  # of 15 objects of a fold, so that not each is false of everybody
 
     def share():
         believed = 0
@@ -143,22 +144,23 @@ def test_few_facts_are_read_in_more_wordings_and_many_beside_fewer_false_ones(se
         assert len(rows.texts) == len(set(rows.texts)) == len(rows.owner)
         return rows.wordings, int(rows.place.max())
 
-    assert counts(120, seats.relation) == (3, 8), "the affirmed one and two paraphrases"
-    assert counts(200, seats.relation) == (2, 8)
-    assert counts(120, topic.relation) == (1, 8), "there is one alone"
-    assert counts(600, seats.relation) == (1, 5)
+    assert counts(75, seats.relation) == (3, 15), "the affirmed one and two paraphrases"
+    assert counts(100, seats.relation) == (2, 15)
+    assert counts(100, topic.relation) == (1, 15), "there is one alone"
+    assert counts(300, seats.relation) == (1, 11)
     assert counts(2000, seats.relation) == (1, 4)
 
 
-def test_a_score_is_the_mean_over_wordings(read, seats, topic):
-    """The step stands in one of three wordings: the margin is smaller than with the step in all of them."""
+def test_a_score_is_the_mean_over_wordings(read, seats, topic, monkeypatch):
+    """Each wording has its own noise and all of them the step: in three the margin has more spreads than in one."""
+    monkeypatch.setattr(believing, "FALSE", (4, 8))
     read({(fact.subject, fact.object) for fact in topic.facts[:80]}, step=2.5)
     one = believe(None, topic, seed=100)
     three = believe(None, replace(topic, relation=seats.relation), seed=100)
-    margins = [[found.each[fact.id].margin.value for fact in topic.facts[:80]] for found in (one, three)]
-    assert sum(margins[1]) > 1.2 * sum(margins[0]), "less noise, so more spreads"
-    texts = [text for text, _, _ in three.each[topic.facts[0].id].statements]
-    assert texts == [text for text, _, _ in one.each[topic.facts[0].id].statements]
+    margins = [sum(found.each[fact.id].margin.value for fact in topic.facts[:80]) for found in (one, three)]
+    assert margins[1] > 1.2 * margins[0]
+    texts = [[text for text, _, _ in found.each[topic.facts[0].id].statements] for found in (one, three)]
+    assert texts[0] == texts[1]
 
 
 def test_few_facts_are_refused(read, seats):
