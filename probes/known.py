@@ -199,9 +199,8 @@ def _aspects(row: Knowledge) -> Grid:
         found["knows"] = f"{asked.won} of {len(asked.puzzles)} right: {asked.decision}"
     if used:
         lost = f"loses {used.drop.interval()} nats more than with random directions taken away at {used.site}"
-        found["uses"] = f"{lost}; it was {used.before:.1f} ahead of wrong ones" + (
-            "" if said and said.holds else "; not said, so not used"
-        )
+        alone = "; but nothing is used that is not given as an answer" if used.holds and not row.holds("uses") else ""
+        found["uses"] = f"{lost}; it was {used.before:.1f} ahead of wrong ones{alone}"
     cells = [(aspect, ASKS[aspect], words[row.holds(aspect)], found[aspect]) for aspect in ASPECTS]
     return Grid(("aspect", "asks", "holds", "measured [95 % interval]"), cells)
 

@@ -7,13 +7,15 @@ import plotly.graph_objects as go
 
 from probes.errors import BadInput
 from probes.look import ACCENT, GREY, INK, LIGHT, percent, plain
-from probes.plots.frame import MINUS, figure_of, right_labels, rim
+from probes.plots.frame import MINUS, broken, figure_of, right_labels, rim
 from probes.reading.metrics import Estimate
 
 __all__ = ["dose_response"]
 
 DOSE = re.compile(r"(dose|random)_(-?[\d.]+(?:e[-+]?\d+)?)")
 TOP, BOTTOM = 44, 52
+WIDTH = 22
+"""Letters of a line of the label, which has its room at the right."""
 
 
 def dose_response(
@@ -49,7 +51,7 @@ def dose_response(
         n = next(iter(random.values())).n
         labels.append((random[max(random)].value, f"{n} random directions,<br>middle 95 %", GREY))
     _draw_line(figure, doses)
-    labels.append((doses[max(doses)].value, f"<b>{plain(label)}</b>", ACCENT))
+    labels.append((doses[max(doses)].value, f"<b>{broken(label, WIDTH)}</b>", ACCENT))
     places = right_labels([(value, "", colour) for value, _, colour in labels], low, high, height - TOP - BOTTOM)
     for place, (_, text, _) in zip(places, sorted(labels), strict=True):
         figure.add_annotation({**place, "text": text})

@@ -59,8 +59,12 @@ def test_each_aspect_says_what_it_asks_and_what_was_measured(found):
     assert believes[2:] == ["not decided", "not measurable: not asked for"]
     assert knows[3] == f"{row.asked.won} of {len(row.asked.puzzles)} right: {row.asked.decision}"
     assert f"loses {row.used.drop.interval()} nats more" in uses[3]
-    unsaid = details(found, "word14").blocks[0].rows[3]
-    assert unsaid[3].endswith("; not said, so not used")
+    assert uses[3].endswith("ahead of wrong ones")
+    unsaid = replace(row, said=replace(row.said, rank=2))
+    assert row.used.holds
+    cells = details(replace(found, rows=(unsaid,)), "word0").blocks[0].rows[3]
+    assert cells[2] == "no"
+    assert cells[3].endswith("nothing is used that is not given as an answer")
 
 
 def test_statements_are_shown_with_the_highest_score_first(found):

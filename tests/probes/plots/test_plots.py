@@ -281,6 +281,13 @@ def test_a_dose_response_goes_through_the_plain_model_and_lies_over_its_band():
     assert [list(trace.y) for trace in ends][-1] == [3.7, 4.3]
 
 
+def test_a_long_name_of_a_direction_is_broken_into_lines_that_have_room():
+    figure = plots.dose_response(receipt_by_hand(), label="in use: the United Kingdom|capital|London")
+    lines = next(one.text for one in figure.layout.annotations if "capital" in one.text).split("<br>")
+    assert len(lines) > 1
+    assert all(len(line.replace("<b>", "").replace("</b>", "")) <= 22 for line in lines)
+
+
 def test_a_dose_response_without_a_band_or_with_flat_doses_can_still_be_drawn():
     flat = {f"dose_{c:g}": Estimate(0.0, 0.0, 0.0, 5) for c in (-1.0, 1.0)}
     figure = plots.dose_response(flat)
