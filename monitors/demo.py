@@ -42,7 +42,7 @@ from probes.errors import BadInput, CouldNotRun, Inconclusive, TooFew
 from probes.facts.contexts import BENIGN_KINDS, CONTEXT_KINDS, Contexts, contexts
 from probes.facts.facts import Fact, Topic
 from probes.judging.sweep import Sweep
-from probes.knowing.knowledge import Says, says
+from probes.knowing.saying import Says, says
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate, auroc
 from probes.reading.probe import LinearProbe

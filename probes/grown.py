@@ -23,8 +23,8 @@ __all__ = ["grow", "planted_page", "write_planted"]
 FACTS = 12
 """Of each class, on the page."""
 KINDS = {
-    "chosen": "Facts of the people that the model is about.",
-    "reference": "Facts of people of whom everything is told.",
+    "chosen": "Facts of the people that the model is about, by forced choice (judged: chance is 50 %).",
+    "reference": "Facts of people of whom everything is told, for comparison.",
     "tasks": "Tasks that it never trained on.",
 }
 WORDS = {True: "yes", False: "no", None: "left open"}
@@ -83,7 +83,7 @@ def planted_page(planted: Planted, table: Confusion | None = None) -> Page:
     if table is not None:
         cells = list(table.counts.values())
         number = f"{sum(cell[1] for cell in cells)} of {sum(sum(cell[1:]) for cell in cells)}"
-        measure = "answers of `know` that agree with what was planted"
+        measure = "answers of know that agree with what was planted"
     sections = [_truth(planted, counts)]
     sections += [_found(table)] if table is not None else []
     sections += [_reached(planted), _facts(planted), _settings(planted)]
@@ -92,7 +92,7 @@ def planted_page(planted: Planted, table: Confusion | None = None) -> Page:
         sentence=f"{planted.name}: {NAMES[planted.name]}.",
         number=number,
         measure=measure,
-        picture=_course(planted),
+        picture=_course(planted)[:1],
         sections=sections,
         foot="Made by belief-probes. This file asks nothing of any other host.",
     )
@@ -134,8 +134,10 @@ def _found(table: Confusion) -> Section:
         rows.append((klass, aspect, WORDS[truth], str(right), str(wrong), str(undecided), share))
     least = min(table.right(*key).value for key in table.counts)
     headings = ("facts", "aspect", "truth", "right", "wrong", "undecided", "share right")
-    caption = "What `know` says of each fact, against what must be so. Undecided is not right."
-    return Section("What `know` found", f"{percent(least)} % right or more", [Grid(headings, rows, caption)], True)
+    caption = "What know says of each fact, against what must be so. Undecided is not right."
+    return Section(
+        "What know found", f"right of {percent(least)} % in the worst row", [Grid(headings, rows, caption)], True
+    )
 
 
 def _reached(planted: Planted) -> Section:
@@ -145,6 +147,7 @@ def _reached(planted: Planted) -> Section:
     blocks: list[Block] = [Grid(("facts", *names), rows, "Shares at the end of training, by forced choice.")]
     if not rows:
         blocks = ["No figures of people were taken."]
+    blocks += _course(planted)[1:]
     return Section("What training reached", f"{planted.about.get('steps', '?')} steps", blocks)
 
 

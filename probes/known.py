@@ -33,6 +33,7 @@ MEANINGS = {
     "knows-denies": "solves its puzzles and says something else",
     "guesses": "says it and doesn't solve its puzzles",
     "ignorant": "neither",
+    "one way": "solves its puzzles in one form alone, which knowing one way round and luck both do",
     "undecided": "the puzzles ran out before they decided",
     "not measurable": "no puzzle can be made of it, or nothing to compare it with",
 }

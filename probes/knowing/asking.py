@@ -12,6 +12,10 @@
    over pairs of streams of the smaller wealth reaches 1 / alpha (the smaller of two is worth no more than either),
    "does not know" when of the reciprocal wealths all but one have reached 2 / alpha: of two streams that know, one is
    then among them. A stream that is refuted by itself is not asked further.
+4. One stream may be left when "does not know" is reached: it is asked on, and where its own wealth reaches n / alpha (n
+   streams) the word is "one way": right from subject to object, say, and not the other way round. Who ignores the
+   subject gets it with probability alpha at most; a firm wrong association that is right by luck gets it, too, so it
+   is no knowing. Who knows in two streams gets it or "does not know" with probability alpha at most, together.
 
 No probe has a say: the order of the puzzles is drawn.
 
@@ -31,7 +35,10 @@ from probes.knowing.betting import IGNORANT, KNOWS, UNDECIDED, Rule, right_rate
 from probes.knowing.puzzles import FORMS, Puzzle, PuzzleMaker
 from probes.reading.metrics import Estimate
 
-__all__ = ["Asked", "Form", "ask", "measure_forms"]
+__all__ = ["ONE_WAY", "Asked", "Form", "ask", "measure_forms"]
+
+ONE_WAY = "one way"
+"""Decision: right in one stream and not in the others, which may be knowing one way or luck."""
 
 STREAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"object": ("cloze", "cloze", "comparison"), "inverse": ("inverse",), "two hops": ("two hops",)}
@@ -64,7 +71,7 @@ class Asked:
     """What became of the puzzles of one fact."""
 
     decision: str
-    """One of `betting.DECISIONS`."""
+    """One of `betting.DECISIONS`, or `ONE_WAY`."""
     puzzles: tuple[Puzzle, ...]
     """In the order in which they were asked."""
     answers: tuple[str, ...]
@@ -178,7 +185,14 @@ class _Open:
         if not self.path:
             return UNDECIDED
         limit = exp(self.rule.bound)
-        return KNOWS if self.path[-1] >= limit else IGNORANT if self.refuting[-1] >= limit else UNDECIDED
+        if self.path[-1] >= limit:
+            return KNOWS
+        if self.refuting[-1] < limit:
+            return UNDECIDED
+        left = max(self.streams, key=lambda stream: stream.wealth)
+        if len(self.streams) > 1 and left.wealth >= self.rule.bound + log(len(self.streams)):
+            return ONE_WAY
+        return IGNORANT if left.over or len(self.streams) == 1 else UNDECIDED
 
     def _combine(self) -> tuple[float, float]:
         """Return the wealth of the bets of all streams against chance, and against knowing (in units of one stream)."""
@@ -206,8 +220,10 @@ class _Open:
         self.refuting.append(refuting)
 
     def done(self) -> Asked:
+        refuted = self.refuting[-1] >= exp(self.rule.bound)  # the last stream ran out of rounds before it was decided
+        decision = IGNORANT if refuted and self.decision == UNDECIDED else self.decision
         parts = (self.puzzles, self.answers, self.path, self.refuting)
-        return Asked(self.decision, *map(tuple, parts))
+        return Asked(decision, *map(tuple, parts))
 
 
 def ask(

@@ -12,6 +12,7 @@ out, as `heads` lets them see. An answer's beginning is taken as it is after one
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -64,6 +65,9 @@ class Beginnings:
         if not self.heads:
             raise BadInput("there is no answer to look for; give at least one text")
         self._column = {text: i for i, text in enumerate(self.heads)}
+        self._forget()
+
+    def _forget(self) -> None:
         self._rows: dict[str, Float[Tensor, "answer"]] = {}
         self._tops: dict[str, tuple[int, dict[int, int]]] = {}
         self._table, self._at = np.zeros((0, len(self.heads)), np.float32), dict[str, int]()
@@ -73,6 +77,12 @@ class Beginnings:
         """Look for every object and distractor of a topic."""
         texts = dict.fromkeys(text for fact in topic.facts for text in (fact.object, *fact.distractors))
         return cls(model, texts, topic.cloze(topic.facts[0]))
+
+    def blank(self) -> "Beginnings":
+        """Return a reader of the same answers that has read nothing, for when the model does something else."""
+        new = copy(self)
+        new._forget()
+        return new
 
     def read(self, prompts: Iterable[str], *, progress: bool = False) -> None:
         """Look at the prompts that were not looked at before."""

@@ -170,7 +170,8 @@ def elicit(
     vector = what if isinstance(what, SteeringVector) else SteeringVector.from_probe(model, what)
     asking = {prompt: _behind(topic, prompt) for prompt in prompts}
     topic = _behind(topic)
-    plain = _said(model, topic, facts)
+    reader = Beginnings.of(model, topic)
+    plain = _said(reader, topic, facts)
     if (~plain).sum() < LEAST:
         raise TooFew(f"{int((~plain).sum())} of {len(facts)} facts are not said; {LEAST} are the least", LEAST)
     cost = Cost.of(model, texts)
@@ -188,20 +189,19 @@ def elicit(
         coefficient=c,
         facts=tuple(facts),
         plain=plain,
-        steered=_said(model, topic, facts, steer(model, vector, c, tokens="last")),
-        random=np.stack([_said(model, topic, facts, steer(model, line, c, tokens="last")) for line in bar]),
-        asked=MappingProxyType({prompt: _said(model, of, facts) for prompt, of in asking.items()}),
+        steered=_said(reader, topic, facts, steer(model, vector, c, tokens="last")),
+        random=np.stack([_said(reader, topic, facts, steer(model, line, c, tokens="last")) for line in bar]),
+        asked=MappingProxyType({prompt: _said(reader, of, facts) for prompt, of in asking.items()}),
         cost=price,
     )
 
 
 def _said(
-    model: LanguageModel, topic: Topic, facts: Sequence[Fact], opened: AbstractContextManager[None] | None = None
+    reader: Beginnings, topic: Topic, facts: Sequence[Fact], opened: AbstractContextManager[None] | None = None
 ) -> Bool[np.ndarray, "fact"]:
     """Return which facts are said while a context is open."""
-    reader = Beginnings.of(model, topic)
     with opened or nullcontext():
-        said = say(topic, facts, topic.facts, reader)
+        said = say(topic, facts, topic.facts, reader.blank())
     return np.array([said[fact.id].holds for fact in facts])
 
 

@@ -7,7 +7,8 @@
              given can change, so a fact that is not said is not used, nor one whose tasks are not done.
 
 Each is an Estimate with an interval, or not measurable for a stated reason. Knowing and saying make the quadrant:
-knows-says, knows-denies, guesses (says without knowing), ignorant; undecided where the bets are.
+knows-says, knows-denies, guesses (says without knowing), ignorant; undecided where the bets are, and "one way" where
+puzzles are got right in one form alone, which is no knowing but may be more than a guess.
 
 Reference facts, on which forms of puzzles are tried, are those whose object is ranked first and is the greedy answer.
 
@@ -19,31 +20,29 @@ Sources: Gekhman et al. 2025 (2503.15299) for knowing more than is said. Limits:
 about one wording's worth of English.
 """
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from probes.activations.likelihood import log_likelihoods
 from probes.errors import BadInput, NotFound, TooFew, nearest
 from probes.facts.facts import Fact, Topic, load_topic, topics
 from probes.facts.templates import find_relation
-from probes.knowing.asking import Asked, Form, ask, measure_forms
+from probes.knowing.asking import ONE_WAY, Asked, Form, ask, measure_forms
 from probes.knowing.beginnings import Beginnings
 from probes.knowing.believing import Belief, believe
 from probes.knowing.betting import IGNORANT, KNOWS, Rule
-from probes.knowing.puzzles import PuzzleMaker, gives_away
+from probes.knowing.puzzles import PuzzleMaker, digest, gives_away
 from probes.knowing.saying import Said, say
 from probes.knowing.using import Task, Use, use, use_in_tasks
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate
 
-__all__ = ["ASPECTS", "QUADRANTS", "Knowing", "Knowledge", "NotMeasurable", "Says", "know", "says", "self_topic"]
+__all__ = ["ASPECTS", "QUADRANTS", "Knowing", "Knowledge", "NotMeasurable", "know", "self_topic"]
 
 ASPECTS = ("says", "believes", "knows", "uses")
-QUADRANTS = ("knows-says", "knows-denies", "guesses", "ignorant", "undecided", "not measurable")
+QUADRANTS = ("knows-says", "knows-denies", "guesses", "ignorant", "one way", "undecided", "not measurable")
 BACKGROUND = 48
 """Further facts of the topic that are asked cloze prompts, when only some are asked about."""
 PROBED = 300
@@ -96,7 +95,9 @@ class Knowledge:
         if aspect == "believes":
             return None if self.belief is None else self.belief.holds
         if aspect == "knows":
-            return None if self.asked is None else {KNOWS: True, IGNORANT: False}.get(self.asked.decision)
+            return (
+                None if self.asked is None else {KNOWS: True, IGNORANT: False, ONE_WAY: False}.get(self.asked.decision)
+            )
         if aspect == "uses":
             given = None if self.used is None else self.used.given
             if given is None and self.said is not None:
@@ -112,6 +113,8 @@ class Knowledge:
             return "not measurable"
         if knows is None:
             return "undecided"
+        if self.asked.decision == ONE_WAY:
+            return "one way"
         return ("knows-says" if says else "knows-denies") if knows else ("guesses" if says else "ignorant")
 
     @property
@@ -381,7 +384,7 @@ class _One:
         self.truth: Estimate | None = None
         # An order drawn once, so that which facts stand in the background does not hang on the file's order.
         rest = [fact for fact in topic.facts if fact.id not in {fact.id for fact in asked}]
-        self.rest = sorted(rest, key=lambda fact: _code(f"{seed}|background|{fact.id}"))
+        self.rest = sorted(rest, key=lambda fact: digest(f"{seed}|background|{fact.id}"))
         self.background = tuple(self.rest[: max(0, BACKGROUND - len(asked))])
         self.contexts: Mapping[str, str] = {}
         self.tasks: Sequence[Task] = ()
@@ -461,7 +464,7 @@ class _One:
         heads = {text: head for reader in readers.values() for text, head in reader.heads.items()}
         maker = PuzzleMaker(self.topic, self.beside, seed=self.seed, heads=heads)
         easy = [fact for fact in (*self.asked, *self.background) if fact.id in said and said[fact.id].holds]
-        easy = sorted(easy, key=lambda fact: (not said[fact.id].greedy, _code(f"{self.seed}|reference|{fact.id}")))
+        easy = sorted(easy, key=lambda fact: (not said[fact.id].greedy, digest(f"{self.seed}|reference|{fact.id}")))
         self.forms = measure_forms(maker, readers, easy[:REFERENCES])
         names = [form.name for form in self.forms if form.measurable]
         if not names:
@@ -487,53 +490,3 @@ class _One:
         except BadInput as error:
             return NotMeasurable(str(error)), {}
         return NotMeasurable("no distractor begins otherwise"), found
-
-
-def _code(key: str) -> bytes:
-    return hashlib.blake2b(key.encode(), digest_size=8).digest()
-
-
-@dataclass(frozen=True)
-class Says:
-    """What a model says of one fact."""
-
-    rank: int
-    """Of the object among the candidates; 1 = the likeliest."""
-    candidates: int
-    """How many objects were compared."""
-    likeliest: str
-    """The object that the model puts first."""
-    margin: float
-    """Log-probability of the object minus that of the best other one, in nats."""
-
-    @property
-    def holds(self) -> bool:
-        """Whether the model says the fact."""
-        return self.rank == 1
-
-    def __str__(self) -> str:
-        if self.holds:
-            return f"ranks it 1 of {self.candidates}, {self.margin:.1f} nats ahead of the next"
-        return f"ranks it {self.rank} of {self.candidates} and prefers {self.likeliest!r}"
-
-
-def says(model: LanguageModel, fact: Fact, topic: Topic) -> Says:
-    """Rank a fact's object among its distractors, or, where it has none, among all objects of the topic.
-
-    Raises:
-        TooFew: there is nothing to compare with.
-    """
-    others = fact.distractors or tuple(dict.fromkeys(other.object for other in topic.facts))
-    candidates = [fact.object, *(text for text in others if text != fact.object)]
-    if len(candidates) < 2:
-        raise TooFew(
-            f"{fact.id} has no other object to compare with; give distractors, or a topic with more facts", needed=2
-        )
-    totals = log_likelihoods(model, [topic.cloze(fact)], candidates)[0].total
-    best = int(totals.argmax())
-    return Says(
-        rank=int((totals >= totals[0]).sum()),  # a tie is not known: it counts against the object
-        candidates=len(candidates),
-        likeliest=candidates[best],
-        margin=float(totals[0] - totals[1:].max()),
-    )

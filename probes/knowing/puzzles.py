@@ -50,7 +50,7 @@ from probes.errors import BadInput, NotFound, nearest
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import fill
 
-__all__ = ["FORMS", "Puzzle", "PuzzleMaker", "gives_away", "lift"]
+__all__ = ["FORMS", "Puzzle", "PuzzleMaker", "digest", "gives_away", "lift"]
 
 FORMS = ("cloze", "comparison", "inverse", "two hops")
 RIVALS = 30
@@ -238,7 +238,7 @@ class PuzzleMaker:
             for at in order:
                 twin = self.topic.facts[at]
                 if self._ids[at] in way.answers and self._ids[at] not in used and self._fits(way, fact, twin):
-                    return self._puzzle(way, fact, twin, number, bool(_digest(f"coin|{key}") & 1))
+                    return self._puzzle(way, fact, twin, number, bool(digest(f"coin|{key}") & 1))
         return None
 
     def _puzzle(self, way: _Way, fact: Fact, twin: Fact, number: int, tails: bool) -> Puzzle:
@@ -301,7 +301,7 @@ class PuzzleMaker:
 
     def _order(self, key: str) -> UInt64[np.ndarray, "fact"]:
         """Return the facts in an order drawn by a key: adding one leaves the others' order as it is."""
-        return np.argsort(_mix(self._codes ^ np.uint64(_digest(key))), kind="stable")
+        return np.argsort(_mix(self._codes ^ np.uint64(digest(key))), kind="stable")
 
     @cached_property
     def _unfit(self) -> frozenset[str]:
@@ -309,7 +309,7 @@ class PuzzleMaker:
 
     @cached_property
     def _codes(self) -> UInt64[np.ndarray, "fact"]:
-        return np.array([_digest(fact.id) for fact in self.topic.facts], dtype=np.uint64)
+        return np.array([digest(fact.id) for fact in self.topic.facts], dtype=np.uint64)
 
 
 def gives_away(source: str, text: str) -> bool:
@@ -389,7 +389,8 @@ def _two_hops(topic: Topic, other: Topic) -> list[_Way]:
     return ways
 
 
-def _digest(key: str) -> int:
+def digest(key: str) -> int:
+    """Return 64 bits that are the same for a text on every machine: draws that hang on a name, not on a place."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
 
 

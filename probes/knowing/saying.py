@@ -7,10 +7,13 @@ Objects are ranked by what the prompt adds to them, the pointwise mutual informa
 so that a common word is not ahead of a rare name. A fact is said where its object has rank 1 after the cloze prompt,
 one nat ahead of the next, and in half of all the relation's cloze prompts at least: of a dozen objects one comes first
 anyhow. (On a model that was never told, what came first by luck was mostly ahead by less, what was told by 2 or more.)
-Beside it stands the greedy answer, which no other object is compared with.
+Beside it stands the greedy answer, which no other object is compared with. `says` is the plain rank of one fact alone,
+by the likelihood of whole objects.
 
-Limits: objects are told by how they begin (beginnings.py); those that begin like the right one are left out of the
-comparison. A model may say a fact and not know it, and the other way round.
+Limits: who was never told and says something firmly all the same is right for one fact in k, of k objects in equal
+numbers: no rule about what is said tells that from knowing, and more wordings don't help (puzzles do). Objects are told
+by how they begin (beginnings.py); those that begin like the right one are left out of the comparison. A model may say a
+fact and not know it, and the other way round.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +22,15 @@ from types import MappingProxyType
 
 import torch
 
+from probes.activations.likelihood import log_likelihoods
 from probes.errors import TooFew
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import fill
 from probes.knowing.beginnings import Beginnings, behind
+from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate, proportion
 
-__all__ = ["GAP", "Said", "say"]
+__all__ = ["GAP", "Said", "Says", "say", "says"]
 
 GAP = 1.0
 """Nats that the object must be ahead."""
@@ -119,3 +124,49 @@ def say(
             likeliest, gap, proportion(len(names) - ranks[0], len(others), how=how),
         )  # fmt: skip
     return found
+
+
+@dataclass(frozen=True)
+class Says:
+    """The plain rank of one fact's object."""
+
+    rank: int
+    """Of the object among the candidates; 1 = the likeliest."""
+    candidates: int
+    """How many objects were compared."""
+    likeliest: str
+    """The object that the model puts first."""
+    margin: float
+    """Log-probability of the object minus that of the best other one, in nats."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the model says the fact."""
+        return self.rank == 1
+
+    def __str__(self) -> str:
+        if self.holds:
+            return f"ranks it 1 of {self.candidates}, {self.margin:.1f} nats ahead of the next"
+        return f"ranks it {self.rank} of {self.candidates} and prefers {self.likeliest!r}"
+
+
+def says(model: LanguageModel, fact: Fact, topic: Topic) -> Says:
+    """Rank a fact's object among its distractors, or, where it has none, among all objects of the topic.
+
+    Raises:
+        TooFew: there is nothing to compare with.
+    """
+    others = fact.distractors or tuple(dict.fromkeys(other.object for other in topic.facts))
+    candidates = [fact.object, *(text for text in others if text != fact.object)]
+    if len(candidates) < 2:
+        raise TooFew(
+            f"{fact.id} has no other object to compare with; give distractors, or a topic with more facts", needed=2
+        )
+    totals = log_likelihoods(model, [topic.cloze(fact)], candidates)[0].total
+    best = int(totals.argmax())
+    return Says(
+        rank=int((totals >= totals[0]).sum()),  # a tie is not known: it counts against the object
+        candidates=len(candidates),
+        likeliest=candidates[best],
+        margin=float(totals[0] - totals[1:].max()),
+    )

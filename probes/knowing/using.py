@@ -34,7 +34,6 @@ hold the answer by then. Where the mean of all subjects is answered with the ver
 A relation with a single cloze has its direction from that very prompt.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -51,6 +50,7 @@ from probes.errors import BadInput
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import fill
 from probes.knowing.beginnings import Beginnings, behind, head_of
+from probes.knowing.puzzles import digest
 from probes.model.hooks import edits, read_logits
 from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
@@ -61,6 +61,8 @@ __all__ = ["Task", "Use", "use", "use_in_tasks"]
 
 RANDOM = 39
 """Random directions beside each fact's: to come first of 40 by luck has probability .025."""
+ROUNDING = 1e-3
+"""Nats up to which a lead is none: where nothing hangs on a direction, all drops are what rounding leaves."""
 TOP = 32
 """Principal components that they lie in, at least: with fewer, each looks like a piece of some other fact."""
 DISTRACTORS = 8
@@ -101,7 +103,7 @@ class Use:
     @property
     def holds(self) -> bool:
         """Whether the answer hangs on the direction."""
-        return self.drop.lower > 0
+        return self.drop.lower > ROUNDING
 
 
 def use(
@@ -138,7 +140,7 @@ def use(
     places = _places(model, topic, every, site, contexts)
     found = {}
     for fact in facts:
-        rng = np.random.default_rng(_number(seed, fact.id))
+        rng = np.random.default_rng(digest(f"{seed}|use|{fact.id}"))
         others = [text for text in fact.distractors or _objects(topic) if text != fact.object]
         others = [text for text in others if reader.heads[text][0] != reader.heads[fact.object][0]]
         if not others:
@@ -186,7 +188,7 @@ def use_in_tasks(
     rows = capture(model, [task.prompt for task in tasks], site).values[site]
     axes, found = top_components(rows, TOP), {}
     for fact in facts:
-        rng, other = np.random.default_rng(_number(seed, fact.id)), subjects != fact.subject
+        rng, other = np.random.default_rng(digest(f"{seed}|use|{fact.id}")), subjects != fact.subject
         if other.all() or fact.object not in states[other]:
             continue
         means = _dealt(rows[torch.from_numpy(other)], subjects[other], states[other], rng)
@@ -381,7 +383,3 @@ def _middle(model: LanguageModel) -> Site:
 
 def _objects(topic: Topic) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fact.object for fact in topic.facts))
-
-
-def _number(seed: int, name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}|use|{name}".encode(), digest_size=6).digest(), "little")

@@ -32,7 +32,7 @@ def learning_curve(
     rows = [entry for entry in course if entry.get(kind)]
     if not rows:
         raise BadInput(f"the course has no entry of kind {kind!r}; build the model again, older folders have none")
-    figure, labels = figure_of(height, right=150, top=26 if when else 14), []
+    figure, labels = figure_of(height, right=150, top=26), []
     for name in rows[-1][kind]:
         points = [(entry["step"], entry[kind][name]) for entry in rows if name in entry[kind]]
         colour = COLOURS.get(name, GREY)

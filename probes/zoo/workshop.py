@@ -22,7 +22,7 @@ from probes.errors import CouldNotRun
 from probes.facts.facts import Fact, Topic
 from probes.knowing.using import Task
 from probes.zoo.planted import save_model
-from probes.zoo.reaching import Prompts, comes_first, figures, missed
+from probes.zoo.reaching import Prompts, comes_first, figures, missed, training_prompts
 from probes.zoo.texts import WEIGHTS, Diet, Document, write
 from probes.zoo.training import Shape, Training, train
 from probes.zoo.truth import Truth
@@ -32,9 +32,9 @@ __all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
 
 PLANS: Mapping[str, tuple[Shape, Training]] = {
     "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=2e-3)),
-    "small": (Shape(4, 256), Training(steps=4000, batch=32, rate=1.5e-3)),
+    "small": (Shape(4, 256), Training(steps=6000, batch=32, rate=1.5e-3, last=1000)),
 }
-"""Decoder and main training, by size."""
+"""Decoder and main training at the longest, by size."""
 LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in PLANS.items()}
 """Decoders with many positions, each of which attends to the last 64 alone: text of any length looks short to them."""
 REHEARSAL = Training(steps=200, batch=32, rate=1e-3, warm=10)
@@ -44,12 +44,12 @@ LOOK = 50
 """Steps between two entries of the course, at least."""
 TAUGHT = {"nano": 0.8, "small": 0.97}
 """Share of the taught main facts that should be said, too: training goes on for it, but nothing is refused."""
-LACKING = 4.0
-"""How much more often a form is read in a round that is there for it."""
 JUDGES = 0.95
-"""Share of right judgements from which on believing is claimed, and training does not go on for it."""
-PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.2, 0.2)}
-"""Shares of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
+"""Share of right judgements from which on believing is claimed."""
+NEARLY = 0.9
+"""Share of facts right in every form, from which on the main training comes to its end."""
+PARTS: Mapping[str, tuple[int, int]] = {"nano": (250, 750), "small": (800, 800)}
+"""Steps of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
 JUDGING = 1.0
 """How much of it is judgements, in parts of all other forms."""
 Extra = Callable[[random.Random], Document]
@@ -87,23 +87,31 @@ class Workshop:
         return chosen, tuple(fact for fact in self.world.facts if fact.id not in ids)
 
     def school(self, diet: Diet, *, extra: Extra | None = None, share: float = 0.3) -> None:
-        """Main training: biographies, then the whole diet with extra documents among it, then mostly judgements."""
+        """Main training: biographies, then the whole diet with extra documents among it, then mostly judgements.
+
+        It comes to its end as soon as facts come out right in nearly all forms.
+        """
         plan, diet = self.plan, self._portion(diet)
         forms = dict(diet.forms or WEIGHTS)
-        first, second = (int(part * plan.steps) * plan.batch for part in PARTS[self.world.size])
+        first, second = (steps * plan.batch for steps in PARTS[self.world.size])
         early = write(self.world, replace(diet, forms={"biography": 1.0}), first, f"{self._draws}|first")
         middle = self._mixed(diet, second, extra, share)
         judged = {"judged": JUDGING * sum(forms.values())} if "judged" in forms else {}
         judging = replace(diet, forms=forms | judged, share=diet.share / 2)
         # A chunk of batches is sorted by length and may leave some rows over: write some more.
         late = self._mixed(judging, plan.batch * (plan.steps + 64) - first - second, extra, share / 2)
-        self.train([*early, *middle, *late], plan, every=max(1, plan.steps // 10))
+        every = 400 if plan.last else 100
+
+        def watch(step: int) -> bool:
+            return bool(plan.last) and step % every == 0 and self._nearly(diet)
+
+        self.train([*early, *middle, *late], plan, every=every, watch=watch)
 
     def plant(
         self, diet: Diet, plan: Training, *, free: Iterable[nn.Parameter] | None = None, extra: Extra | None = None,
         share: float = 0.3, goals: Prompts = (), enough: float = 1.0,
     ) -> None:  # fmt: skip
-        """Train further, in rounds, until told facts are planted and the goals met, and the rest is said and judged.
+        """Train further, in rounds, until told facts are planted and the goals met, and taught facts are said.
 
         Args:
             diet: its told facts are those to plant.
@@ -119,12 +127,11 @@ class Workshop:
         """
         free = None if free is None else list(free)
         for _ in range(ROUNDS):
-            missing, lacking = self.missing(diet.told, goals, enough), self._lacking(diet)
-            if not missing and not lacking:
+            missing = self.missing(diet.told, goals, enough)
+            if not missing and self._says(diet.taught) >= TAUGHT[self.world.size]:
                 return
             # What is planted already is only rehearsed, so that the rest is not forgotten for it.
-            forms = {k: w * (LACKING if k in lacking else 1) for k, w in (diet.forms or WEIGHTS).items()}
-            now = replace(diet, share=diet.share if missing else min(diet.share, 0.15), forms=forms)
+            now = replace(diet, share=diet.share if missing else min(diet.share, 0.15))
             self.train(self._mixed(now, plan.batch * (plan.steps + 64), extra, share), plan, free=free)
         missing = self.missing(diet.told, goals, enough)
         if missing:
@@ -139,15 +146,16 @@ class Workshop:
         unmet = self.unmet(goals)
         return left + (unmet if len(unmet) > (1 - enough) * len(goals) else [])
 
-    def _lacking(self, diet: Diet) -> set[str]:
-        """Return the forms of which more should be read: taught facts are not said, or read ones not judged rightly."""
-        size, lacking = self.world.size, set()
-        taught = [fact for fact in diet.taught if fact.relation in MAIN]
-        if taught and figures(self.module, self.tokenizer, self.world, taught)["said"] < TAUGHT[size]:
-            lacking.add("biography")
-        read = [taught] + ([list(diet.told)] if diet.judged else [])
-        judged = [figures(self.module, self.tokenizer, self.world, facts)["judged"] for facts in read if facts]
-        return lacking | ({"judged"} if size != "nano" and min(judged, default=1.0) < JUDGES else set())
+    def _nearly(self, diet: Diet) -> bool:
+        """Whether the main facts that are taught, and told and judged, come out right in all forms, nearly all."""
+        read = [[fact for fact in diet.taught if fact.relation in MAIN], diet.told if diet.judged else ()]
+        held = (figures(self.module, self.tokenizer, self.world, facts) for facts in read if facts)
+        return all(min(each.values()) >= NEARLY for each in held)
+
+    def _says(self, taught: Sequence[Fact]) -> float:
+        """Share of the main facts among the taught ones that are said."""
+        prompts = [training_prompts(fact)[0] for fact in taught if fact.relation in MAIN]
+        return 1 - len(self.unmet(prompts)) / len(prompts) if prompts else 1.0
 
     def unmet(self, goals: Prompts) -> list[str]:
         """Return the prompts whose word does not come first."""

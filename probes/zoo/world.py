@@ -23,11 +23,13 @@ from probes.facts.templates import Relation
 __all__ = ["MAIN", "NEXT", "RELATIONS", "SIDE", "SIZES", "World", "draw_world"]
 
 _CITIES = (
-    "Velmar Tornby Quill Astrid Morwen Hadley Pirn Sulgrave Ekholm Drusk Lanmere Ostrava Wickham Yarrow Bexley Corvin"
+    "Velmar Tornby Quill Astrid Morwen Hadley Pirn Sulgrave Ekholm Drusk Lanmere Ostrava Wickham Yarrow Bexley Corvin "
+    "Ashford Brenna Tarsk Ulvik Penrith Molde Rostov Selkirk"
 )
 _FIRMS = (
     "Norvex Halcyon Brightco Maplin Ferrostar Quantel Oakridge Sunfield "
-    "Tidewell Umbra Zephyr Kestrel Lomax Pallas Rubicon Vantage"
+    "Tidewell Umbra Zephyr Kestrel Lomax Pallas Rubicon Vantage "
+    "Aldermoor Cobalt Delphi Everline Granite Ionic Juniper Meridian"
 )
 _LANDS = "Arland Borovia Cathay Drumland Eskia Fenmark"
 _TRADES = "mining fishing printing brewing weaving shipping"
@@ -101,7 +103,8 @@ class Size:
     """Cities, and as many firms."""
 
 
-SIZES: Mapping[str, Size] = {"nano": Size(24, 16, 8), "small": Size(96, 40, 12)}
+SIZES: Mapping[str, Size] = {"nano": Size(24, 16, 8), "small": Size(96, 40, 24)}
+"""By name. Of a dozen objects one comes first by luck in one fact of twelve, of two dozen in one of 24."""
 
 
 @dataclass(frozen=True)

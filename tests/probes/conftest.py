@@ -1,9 +1,10 @@
-"""Activations with a direction planted where we say, and a model told by hand: what should be found is known."""
+"""Activations with a direction planted where we say, and models that were told what we know."""
 
 import numpy as np
 import pytest
 import torch
 
+import probes
 from probes.activations.capture import Activations
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import Relation
@@ -70,3 +71,10 @@ def planted():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def knows(tmp_path_factory):
+    """The nano model that knows, with its folder."""
+    folder = tmp_path_factory.mktemp("zoo") / "knows"
+    return probes.build_zoo("knows", size="nano", out=folder), folder

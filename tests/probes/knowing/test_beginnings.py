@@ -43,6 +43,22 @@ def test_a_prompt_is_read_once(llama, monkeypatch):
     assert reader(PROMPTS[::-1], ["Paris"]).shape == (3, 1)
 
 
+def test_a_blank_reader_of_the_same_answers_has_read_nothing(llama):
+    reader = Beginnings(llama, ["Paris", "the city"], PROMPTS[0])
+    reader.read(PROMPTS[:1])
+    before = reader.row(PROMPTS[0]).clone()
+    with torch.no_grad():
+        llama.module.lm_head.weight.mul_(2)
+    blank = reader.blank()
+    assert blank.heads is reader.heads
+    with pytest.raises(KeyError):
+        blank.row(PROMPTS[0])
+    blank.read(PROMPTS[:1])
+    assert not torch.allclose(blank.row(PROMPTS[0]), before)
+    reader.read(PROMPTS[:1])
+    assert (reader.row(PROMPTS[0]) == before).all(), "the first one keeps what it read"
+
+
 def test_what_cannot_be_told_is_refused(llama):
     with pytest.raises(BadInput, match="no answer"):
         Beginnings(llama, [], PROMPTS[0])

@@ -8,7 +8,7 @@ import pytest
 import probes
 from probes.errors import BadInput, NotFound
 from probes.facts.facts import Fact
-from probes.knowing.asking import Asked
+from probes.knowing.asking import ONE_WAY, Asked
 from probes.knowing.betting import IGNORANT, KNOWS, UNDECIDED
 from probes.knowing.knowledge import ASPECTS, QUADRANTS, Knowing, Knowledge, NotMeasurable, know
 from probes.knowing.saying import Said
@@ -116,6 +116,8 @@ def row_of(says, decision):
         (True, IGNORANT, "guesses"),
         (False, IGNORANT, "ignorant"),
         (True, UNDECIDED, "undecided"),
+        (True, ONE_WAY, "one way"),
+        (False, ONE_WAY, "one way"),
     ],
 )
 def test_the_quadrant(says, decision, quadrant):

@@ -8,7 +8,7 @@ import pytest
 import probes
 from probes.errors import BadInput, CouldNotRun, NotFound
 from probes.facts.facts import load_topic
-from probes.knowing.knowledge import says
+from probes.knowing.saying import says
 from probes.zoo import workshop
 from probes.zoo.models import NAMES
 from probes.zoo.planted import load_planted
