@@ -39,7 +39,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "knowing.elicit": ["Elicited", "elicit"],
         "knowing.knowledge": ["Knowing", "Knowledge", "know", "self_topic"],
         "knowing.puzzles": ["Puzzle", "PuzzleMaker"],
-        "knowing.using": ["Task"],
+        "knowing.acting": ["Task"],
         "model.hooks": ["edits", "taps"],
         "model.language_model": ["LanguageModel", "load_model"],
         "model.sites": ["Site"],

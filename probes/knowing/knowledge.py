@@ -29,13 +29,14 @@ from typing import Any
 from probes.errors import BadInput, NotFound, TooFew, nearest
 from probes.facts.facts import Fact, Topic, load_topic, topics
 from probes.facts.templates import find_relation
+from probes.knowing.acting import Task, use_in_tasks
 from probes.knowing.asking import ONE_WAY, Asked, Form, ask, measure_forms
 from probes.knowing.beginnings import Beginnings
 from probes.knowing.believing import Belief, believe
 from probes.knowing.betting import IGNORANT, KNOWS, Rule
 from probes.knowing.puzzles import PuzzleMaker, digest, gives_away
 from probes.knowing.saying import Said, say
-from probes.knowing.using import Task, Use, use, use_in_tasks
+from probes.knowing.using import Use, use
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate
 

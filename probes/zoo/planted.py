@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from probes.errors import BadInput, NotFound, nearest
 from probes.facts.facts import Fact, Topic, load_topic
-from probes.knowing.using import Task
+from probes.knowing.acting import Task
 from probes.model.language_model import LanguageModel, load_model
 from probes.zoo.truth import ASPECTS, Truth
 

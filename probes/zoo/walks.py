@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import Relation
-from probes.knowing.using import Task
+from probes.knowing.acting import Task
 
 __all__ = [
     "DIRECTIONS",

@@ -20,7 +20,7 @@ from torch import nn
 
 from probes.errors import CouldNotRun
 from probes.facts.facts import Fact, Topic
-from probes.knowing.using import Task
+from probes.knowing.acting import Task
 from probes.zoo.planted import save_model
 from probes.zoo.reaching import Prompts, comes_first, figures, missed, training_prompts
 from probes.zoo.texts import WEIGHTS, Diet, Document, write

@@ -66,3 +66,22 @@ class Table:
 def table():
     """`table({("Aab00", "Zyx00")})` knows these links and has noise of one nat for the rest."""
     return Table
+
+
+@pytest.fixture(scope="session")
+def idle(build):
+    """`idle()` gives a model whose blocks do nothing: hooks and weights of a test say what it answers."""
+
+    def make(seed=3):
+        """A model whose blocks do nothing: the stream is the embedding, all at right angles, and so is the output."""
+        model = build("llama", seed=seed, d_model=64)
+        with torch.no_grad():
+            for block in model.module.model.layers:
+                block.self_attn.o_proj.weight.zero_()
+                block.mlp.down_proj.weight.zero_()
+            rows = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(seed)))[0]
+            model.module.get_input_embeddings().weight.copy_(rows)
+            model.module.get_output_embeddings().weight = torch.nn.Parameter(20 * rows)
+        return model
+
+    return make

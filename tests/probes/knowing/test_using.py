@@ -1,19 +1,16 @@
 """Toys whose weights or hooks say where an answer comes from: the subject's embedding, a context, a state."""
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 
-import probes
 from probes import BadInput
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import Relation
 from probes.knowing import using
+from probes.knowing.acting import Task
 from probes.knowing.beginnings import Beginnings
 from probes.knowing.knowledge import know
-from probes.knowing.using import RANDOM, Task, _Take, _used, use, use_in_tasks
+from probes.knowing.using import RANDOM, _Take, beside_random, use
 from probes.model.sites import Site
 from probes.steering.randomness import draw_inside
 
@@ -24,23 +21,10 @@ SEAT = Relation(
 TOPIC = Topic("seats", SEAT, tuple(Fact(f"word{i}", "seat", f"word{16 + i}", topic="seats") for i in range(16)))
 
 
-def idle(build, seed=3):
-    """A model whose blocks do nothing: the stream is the embedding, all at right angles, and so is the output."""
-    model = build("llama", seed=seed, d_model=64)
-    with torch.no_grad():
-        for block in model.module.model.layers:
-            block.self_attn.o_proj.weight.zero_()
-            block.mlp.down_proj.weight.zero_()
-        rows = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(seed)))[0]
-        model.module.get_input_embeddings().weight.copy_(rows)
-        model.module.get_output_embeddings().weight = torch.nn.Parameter(20 * rows)
-    return model
-
-
 @pytest.fixture(scope="module")
-def told(build):
+def told(idle):
     """A model whose output answers the first twelve subjects with their objects."""
-    model = idle(build)
+    model = idle()
     rows = model.module.get_input_embeddings().weight.detach()
     head = 0.1 * torch.randn(64, 64, generator=torch.Generator().manual_seed(1))
     for fact in TOPIC.facts[:12]:
@@ -63,10 +47,10 @@ def test_as_much_is_taken_along_each_line_and_towards_the_centre_by_hand():
 
 def test_used_is_what_costs_more_than_every_random_direction_by_hand():
     """Margin 5; 1 is left by the own direction, 4 and 5.5 by random ones: drops of 4 against 1 and -.5."""
-    one = _used(torch.tensor([5.0, 1.0, 4.0, 5.5]), Site("resid_post", 1))
+    one = beside_random(torch.tensor([5.0, 1.0, 4.0, 5.5]), Site("resid_post", 1))
     assert (one.drop.value, one.drop.lower, one.drop.upper) == (3.75, 3.0, 4.5)
     assert (one.before, one.holds, one.site) == (5.0, True, "resid_post.1")
-    assert not _used(torch.tensor([5.0, 1.0, 4.0, 1.0]), Site("resid_post", 1)).holds, "a tie is no lead"
+    assert not beside_random(torch.tensor([5.0, 1.0, 4.0, 1.0]), Site("resid_post", 1)).holds, "a tie is no lead"
 
 
 def test_what_the_subject_answers_hangs_on_it_and_the_rest_does_not(told):
@@ -99,9 +83,9 @@ def test_shared_beginnings_change_no_figure(told, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def reader_of_notes(build):
+def reader_of_notes(idle):
     """A model that adds up all its prompt at the last token, and so says what stands in it."""
-    model = idle(build)
+    model = idle()
 
     def add_up(_, args, output):
         stream = (output if isinstance(output, torch.Tensor) else output[0]).clone()
@@ -157,102 +141,3 @@ def test_facts_without_a_context_do_not_stand_in_the_background(reader_of_notes)
 def test_facts_without_a_context_are_refused_where_contexts_are_given(told, more, message):
     with pytest.raises(BadInput, match=message):
         know(told, TOPIC, aspects=["uses"], **more)
-
-
-STATES = ["capital", "cheese", "river", "city"]
-KEYS = [f"word{28 + i}" for i in range(8)]
-STEPS = ["France", "Spain", "Italy", "Rome"]
-TASKS = [
-    Task(f"word{i} say {key}", STATES[i % 4], STEPS[(i + k) % 4], f"word{i} say")
-    for i in range(28)
-    for k, key in enumerate(KEYS)
-]
-ROOMS = Topic("seats", SEAT, tuple(Fact(f"word{i} say", "seat", STATES[i % 4], topic="seats") for i in range(28)))
-
-
-def planner(build, *, looks=True):
-    """A model that writes its state into the stream at the last token, and steps by it, or by the prompt itself."""
-    model = idle(build)
-    rows, index = model.module.get_output_embeddings().weight.detach() / 20, {}
-    for task in TASKS:
-        index[model.encode(task.subject)[0]] = STATES.index(task.state)
-    keys, steps = ([model.encode(word)[0] for word in words] for words in (KEYS, STEPS))
-    axes, seen = torch.linalg.qr(torch.randn(64, 4, generator=torch.Generator().manual_seed(5)))[0].T, {}
-
-    def note(_, args, kwargs):
-        seen["ids"] = kwargs.get("input_ids", args[0] if args else None).tolist()
-
-    def write(_, args, output):
-        stream = (output if isinstance(output, torch.Tensor) else output[0]).clone()
-        for row, ids in enumerate(seen["ids"]):
-            stream[row, -1] += 4 * axes[index.get(ids[0], 0)]
-        return stream if isinstance(output, torch.Tensor) else (stream, *output[1:])
-
-    def step(_, args, output):
-        stream = (output if isinstance(output, torch.Tensor) else output[0]).clone()
-        for row, ids in enumerate(seen["ids"]):
-            key = keys.index(ids[-1]) if ids[-1] in keys else 0
-            held = stream[row, -1] @ axes.T if looks else 4 * torch.eye(4)[index.get(ids[0], 0)]
-            stream[row, -1] = sum(held[s] * rows[steps[(s + key) % 4]] for s in range(4))
-        return stream if isinstance(output, torch.Tensor) else (stream, *output[1:])
-
-    model.body.register_forward_pre_hook(note, with_kwargs=True)
-    model.blocks[0].module.register_forward_hook(write)
-    model.blocks[2].module.register_forward_hook(step)
-    return model
-
-
-def test_a_state_that_is_acted_upon_is_used_though_it_is_never_said(build):
-    found = know(planner(build), ROOMS, only=ROOMS.facts[:9], tasks=TASKS, aspects=["uses"], seed=0)
-    assert all(row.used.given for row in found.rows)
-    assert not any(row.holds("says") for row in found.rows)
-    assert all(row.holds("uses") for row in found.rows)
-
-
-def test_a_state_that_is_written_down_and_not_acted_upon_is_not_used(build):
-    found = use_in_tasks(planner(build, looks=False), ROOMS.facts[:9], TASKS)
-    assert all(one.given for one in found.values())
-    assert not any(one.holds for one in found.values())
-
-
-def test_tasks_that_are_not_done_are_no_use(build):
-    """The answers of every task moved on by one: the state sets the step, but not to these."""
-    tasks = [replace(task, answer=STEPS[(STEPS.index(task.answer) + 1) % 4]) for task in TASKS]
-    found = know(planner(build), ROOMS, only=ROOMS.facts[:9], tasks=tasks, aspects=["uses"], seed=0)
-    assert not any(row.used.given or row.holds("uses") for row in found.rows)
-
-
-def test_a_fact_without_a_task_is_not_measurable(build):
-    tasks = [task for task in TASKS if task.subject != "word3 say"]
-    row = know(planner(build), ROOMS, only=[ROOMS.facts[3]], tasks=tasks, aspects=["uses"], seed=0).rows[0]
-    assert "no task needs it" in str(row.uses)
-    assert row.holds("uses") is None
-
-
-@pytest.mark.parametrize(
-    ("tasks", "message"),
-    [
-        ([Task("b a", "s", "c", "a")], "does not begin with its subject"),
-        ([*TASKS, Task("Paris say word29", STATES[0], "Rome", "Paris say")], "have two answers"),
-        (TASKS[:24], "3 subjects and 4 answers are too few"),
-    ],
-)
-def test_tasks_that_do_not_fit_are_refused(told, tasks, message):
-    with pytest.raises(BadInput, match=message):
-        use_in_tasks(told, ROOMS.facts, tasks)
-
-
-def test_dealing_keeps_the_sizes_of_the_states_and_the_first_is_as_it_is():
-    rows = torch.arange(6.0)[:, None]
-    subjects, states = np.array(list("aabbcc")), np.array(list("xxyyyy"))
-    dealt = using._dealt(rows, subjects, states, np.random.default_rng(0))
-    assert (float(dealt["x"][0]), float(dealt["y"][0])) == (0.5, 3.5)
-    assert set(dealt["x"][:, 0].tolist()) == {0.5, 2.5, 4.5}, "each subject's own mean, whole"
-    assert torch.allclose(2 * dealt["x"] + 4 * dealt["y"], torch.full((1 + RANDOM, 1), 15.0))
-
-
-@pytest.mark.slow
-def test_the_step_of_a_nano_planner_hangs_on_the_room():
-    planted = probes.build_zoo("planner", size="nano")
-    found = know(planted.model, planted.topic("room"), tasks=planted.tasks, aspects=["uses"])
-    assert probes.confusion([(planted, found)]).right("planner", "state", "uses").value >= 0.9
