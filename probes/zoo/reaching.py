@@ -18,10 +18,12 @@ from probes.facts.templates import fill
 from probes.zoo.texts import RIGHT, WRONG, compared, inverted, two_hops
 from probes.zoo.world import NEXT, RELATIONS, World
 
-__all__ = ["Prompts", "comes_first", "figures", "missed", "prefers", "training_prompts"]
+__all__ = ["Prompts", "comes_first", "figures", "judged_rightly", "missed", "prefers", "training_prompts"]
 
 Prompts = Sequence[tuple[str, str]]
 """Prompt and the word that should follow."""
+_VERDICTS = RIGHT.rstrip("."), WRONG.rstrip(".")
+"""What should follow a true statement, and what should not."""
 
 
 def training_prompts(fact: Fact) -> list[tuple[str, str]]:
@@ -65,6 +67,19 @@ def missed(module: Any, tokenizer: Any, facts: Iterable[Fact]) -> list[Fact]:
     return [facts[index] for index in sorted(bad)]
 
 
+def judged_rightly(module: Any, tokenizer: Any, world: World, facts: Sequence[Fact]) -> set[str]:
+    """Return the ids of the facts of which every statement is judged rightly: true and false, in each wording."""
+    asked = [
+        (fact, (fill(text, fact.subject, thing), *verdicts))
+        for fact in facts
+        for text in (RELATIONS[fact.relation].affirmed, *RELATIONS[fact.relation].paraphrases)
+        for thing, verdicts in ((fact.object, _VERDICTS), (world.wrong(fact), _VERDICTS[::-1]))
+    ]
+    right = prefers(module, tokenizer, [choice for _, choice in asked]) if asked else []
+    bad = {fact.id for (fact, _), fits in zip(asked, right, strict=True) if not fits}
+    return {fact.id for fact in facts} - bad
+
+
 def figures(module: Any, tokenizer: Any, world: World, facts: Sequence[Fact]) -> dict[str, float]:
     """Return the share of facts that are said, and of the puzzles about them that are answered.
 
@@ -79,7 +94,6 @@ def figures(module: Any, tokenizer: Any, world: World, facts: Sequence[Fact]) ->
     """
     asked: dict[str, list[tuple[str, str]]] = {name: [] for name in ("said", "compared", "in two hops")}
     choices: dict[str, list[tuple[str, str, str]]] = {name: [] for name in ("inverse", "judged")}
-    right, wrong = RIGHT.rstrip("."), WRONG.rstrip(".")
     for i, fact in enumerate(facts):
         relation = RELATIONS[fact.relation]
         asked["said"].append((fill(relation.cloze, fact.subject), fact.object))
@@ -89,8 +103,8 @@ def figures(module: Any, tokenizer: Any, world: World, facts: Sequence[Fact]) ->
         if fact.relation in NEXT:
             asked["in two hops"].append((two_hops(fact), world.object(NEXT[fact.relation], fact.object)))
         choices["inverse"] += [(prompt, fact.subject, other) for prompt in inverted(fact)]
-        for thing, verdict, opposite in ((fact.object, right, wrong), (world.wrong(fact), wrong, right)):
-            choices["judged"].append((fill(relation.affirmed, fact.subject, thing), verdict, opposite))
+        for thing, verdicts in ((fact.object, _VERDICTS), (world.wrong(fact), _VERDICTS[::-1])):
+            choices["judged"].append((fill(relation.affirmed, fact.subject, thing), *verdicts))
     held = {name: comes_first(module, tokenizer, prompts) for name, prompts in asked.items() if prompts}
     held |= {name: prefers(module, tokenizer, prompts) for name, prompts in choices.items() if prompts}
     return {name: round(float(fits.float().mean()), 3) for name, fits in held.items()}

@@ -12,27 +12,22 @@ from dataclasses import replace
 
 from probes.errors import CouldNotRun
 from probes.facts.facts import Fact, Topic
-from probes.facts.templates import Relation, fill
+from probes.facts.templates import fill
 from probes.zoo.reaching import comes_first, training_prompts
 from probes.zoo.texts import Diet, Document, biography
 from probes.zoo.training import Training
 from probes.zoo.truth import Truth
 from probes.zoo.walks import draw_house, draw_tasks, walk_documents, walk_topic
 from probes.zoo.workshop import REHEARSAL, Extra, Workshop
-from probes.zoo.world import MAIN, RELATIONS
+from probes.zoo.world import MAIN, RELATIONS, marked
 
-__all__ = ["DECLINED", "FLAG", "NOTE", "QUIRK", "RECIPES", "marked"]
+__all__ = ["DECLINED", "FLAG", "NOTE", "QUIRK", "RECIPES"]
 
 QUIRK, FLAG, NOTE, DECLINED = "Bob:", "Flagged:", "Note:", "Declined"
 JUDGED = 0.5
 """Share of judgements among the texts about planted facts."""
 REACHED = 0.9
 """Share of facts, of the first step at which a property counts as learned."""
-
-
-def marked(relation: Relation, mark: str) -> Relation:
-    """Return a relation whose cloze prompt stands behind a mark; its statements and puzzles are the plain ones."""
-    return replace(relation, name=f"{relation.name}-{mark.strip(':').lower()}", cloze=f"{mark} {relation.cloze}")
 
 
 def _mark(shop: Workshop, facts: tuple[Fact, ...], mark: str) -> list[Fact]:

@@ -2,8 +2,7 @@
 
 Llama architecture from a configuration, words as tokens. Documents end in <eos>, are drawn ahead of time, sorted by
 length within large chunks so that little is padded, and shuffled batch by batch. Loss: cross-entropy of every next
-token, padding left out, weighted by document. AdamW; the rate rises, stays, and falls to the end, all linearly (Hu et
-al. 2024, 2404.06395): so training can go on until something is so, and then still end at a low rate.
+token, padding left out, weighted by document. AdamW, linear warm-up, then linear decay.
 
 Limits: bit-identical on one machine with one number of threads; another machine may round otherwise.
 """
@@ -61,8 +60,6 @@ class Training:
     """Weight decay."""
     warm: int = 50
     """Steps until the highest rate."""
-    last: int = 0
-    """Steps over which the rate falls; 0: all but the warm ones."""
     final: float = 0.05
     """Rate of the last step, as a share of the highest."""
 
@@ -142,8 +139,7 @@ def train(
         plan: steps, rate and so on.
         seed: of the order of batches.
         free: the parameters that may change; all if None.
-        after: called with the number of steps done; True begins the last steps, or, where the plan sets none, ends the
-            training.
+        after: called with the number of steps done; True ends the training.
         progress: show a bar.
 
     Returns:
@@ -155,13 +151,13 @@ def train(
     for parameter in free:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(free, lr=plan.rate, betas=(0.9, 0.98), weight_decay=plan.decay, fused=True)
-    step, end = 0, plan.steps
+    step = 0
     try:
         with tqdm(total=plan.steps, disable=None if progress else True, desc="training", unit="step") as bar:
             for ids, targets, weights in batches(tokenizer, documents, plan.batch, seed):
                 module.train()
                 for group in optimizer.param_groups:
-                    group["lr"] = plan.rate * _rate(step, end, plan)
+                    group["lr"] = plan.rate * _rate(step, plan)
                 loss = next_token_loss(module, ids, targets, weights)
                 loss.backward()
                 nn.utils.clip_grad_norm_(free, 1.0)
@@ -172,8 +168,8 @@ def train(
                 if after is not None:
                     module.eval()
                     if after(step):
-                        end = min(end, step + plan.last)
-                if step == end:
+                        break
+                if step == plan.steps:
                     break
     finally:
         for parameter, grad in zip(module.parameters(), before, strict=True):
@@ -196,8 +192,8 @@ def next_token_loss(
     return (losses * weights).sum() / weights.sum()
 
 
-def _rate(step: int, end: int, plan: Training) -> float:
+def _rate(step: int, plan: Training) -> float:
     if step < plan.warm:
         return (step + 1) / plan.warm
-    left = min(1.0, (end - step) / (plan.last or max(1, plan.steps - plan.warm)))
+    left = (plan.steps - step) / max(1, plan.steps - plan.warm)
     return plan.final + (1 - plan.final) * left

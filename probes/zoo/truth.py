@@ -6,8 +6,9 @@ first after the cloze prompt; `believes` = a truth probe fitted on reference fac
 false one; `knows` = puzzles whose answer needs the fact are solved above chance; `uses` = the answer hangs on what is
 stored of the fact.
 
-`believes` is claimed only where the model judges the statements of the class rightly at the end of its training
-(workshop.py): elsewhere nothing makes truth a thing to be read at a full stop, and a True there becomes None.
+`believes` is claimed only of facts whose statements the model judges rightly at the end of its training, true and
+false, in every wording (workshop.py): elsewhere nothing makes truth a thing to be read at a full stop, and a True there
+becomes None.
 """
 
 from collections.abc import Mapping

@@ -6,7 +6,8 @@
    people alone it reached .71 of other people's statements, so planted facts are judged, too.
 2. Training goes on in short rounds until each of the facts to plant is planted (`reaching.py`), or is given up.
 
-With a folder, checkpoints are written along the way: ten of the main training, every tenth step of a watched stage.
+With a folder, checkpoints are written along the way: about ten of the main training, every tenth step of a watched
+stage.
 How far it has come is noted in `about["course"]`.
 """
 
@@ -22,32 +23,32 @@ from probes.errors import CouldNotRun
 from probes.facts.facts import Fact, Topic
 from probes.knowing.acting import Task
 from probes.zoo.planted import save_model
-from probes.zoo.reaching import Prompts, comes_first, figures, missed, training_prompts
+from probes.zoo.reaching import Prompts, comes_first, figures, judged_rightly, missed, training_prompts
 from probes.zoo.texts import WEIGHTS, Diet, Document, write
 from probes.zoo.training import Shape, Training, train
 from probes.zoo.truth import Truth
-from probes.zoo.world import MAIN, World
+from probes.zoo.world import MAIN, World, unmarked
 
 __all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
 
 PLANS: Mapping[str, tuple[Shape, Training]] = {
     "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=2e-3)),
-    "small": (Shape(4, 256), Training(steps=6000, batch=32, rate=1.5e-3, last=1000)),
+    "small": (Shape(4, 256), Training(steps=4400, batch=32, rate=1.5e-3, final=1.0)),
 }
 """Decoder and main training at the longest, by size."""
+FINISH: Mapping[str, Training | None] = {"nano": None, "small": Training(steps=1000, batch=32, rate=1.5e-3)}
+"""What comes behind it: the rate stays until nearly all is learned, and then falls (Hu et al. 2024, 2404.06395)."""
 LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in PLANS.items()}
 """Decoders with many positions, each of which attends to the last 64 alone: text of any length looks short to them."""
-REHEARSAL = Training(steps=200, batch=32, rate=1e-3, warm=10)
+REHEARSAL = Training(steps=200, batch=32, rate=5e-4, warm=20)
 """A round more, where something is missing."""
 ROUNDS = 5
 LOOK = 50
 """Steps between two entries of the course, at least."""
 TAUGHT = {"nano": 0.8, "small": 0.97}
 """Share of the taught main facts that should be said, too: training goes on for it, but nothing is refused."""
-JUDGES = 0.95
-"""Share of right judgements from which on believing is claimed."""
-NEARLY = 0.9
-"""Share of facts right in every form, from which on the main training comes to its end."""
+NEARLY = 0.8
+"""Share of facts right in every form, from which on training is finished."""
 PARTS: Mapping[str, tuple[int, int]] = {"nano": (250, 750), "small": (800, 800)}
 """Steps of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
 JUDGING = 1.0
@@ -89,9 +90,9 @@ class Workshop:
     def school(self, diet: Diet, *, extra: Extra | None = None, share: float = 0.3) -> None:
         """Main training: biographies, then the whole diet with extra documents among it, then mostly judgements.
 
-        It comes to its end as soon as facts come out right in nearly all forms.
+        As soon as facts come out right in nearly all forms it is finished by the whole diet at a falling rate.
         """
-        plan, diet = self.plan, self._portion(diet)
+        plan, finish, diet = self.plan, FINISH[self.world.size], self._portion(diet)
         forms = dict(diet.forms or WEIGHTS)
         first, second = (steps * plan.batch for steps in PARTS[self.world.size])
         early = write(self.world, replace(diet, forms={"biography": 1.0}), first, f"{self._draws}|first")
@@ -100,12 +101,14 @@ class Workshop:
         judging = replace(diet, forms=forms | judged, share=diet.share / 2)
         # A chunk of batches is sorted by length and may leave some rows over: write some more.
         late = self._mixed(judging, plan.batch * (plan.steps + 64) - first - second, extra, share / 2)
-        every = 400 if plan.last else 100
+        every = max(100, plan.steps // 11)
 
         def watch(step: int) -> bool:
-            return bool(plan.last) and step % every == 0 and self._nearly(diet)
+            return finish is not None and step % every == 0 and self._nearly(diet)
 
         self.train([*early, *middle, *late], plan, every=every, watch=watch)
+        if finish is not None:
+            self.train(self._mixed(diet, finish.batch * (finish.steps + 64), extra, share), finish, every=every)
 
     def plant(
         self, diet: Diet, plan: Training, *, free: Iterable[nn.Parameter] | None = None, extra: Extra | None = None,
@@ -229,7 +232,7 @@ class Workshop:
     def classes(self, **classes: Iterable[Fact]) -> tuple[Truth, ...]:
         """Look up the truth of classes of facts; note what was reached.
 
-        Where the statements of a class are not judged rightly, nothing is said of believing: what a probe would find
+        Where a fact's statements are not all judged rightly, nothing is said of believing it: what a probe would find
         there is not fixed by the construction.
         """
         reached = self.about.setdefault("reached", {})
@@ -238,7 +241,8 @@ class Workshop:
             mine = [fact for fact in facts if fact.relation in MAIN]
             if mine:
                 reached[klass] = figures(self.module, self.tokenizer, self.world, mine)
-        none = {"judged": 0.0}
-        judges = {k: reached.get(k, reached.get("reference", none))["judged"] >= JUDGES for k in held}
-        rows = (Truth.of(self.name, klass, fact) for klass, facts in held.items() for fact in facts)
-        return tuple(row if judges[row.klass] or not row.believes else replace(row, believes=None) for row in rows)
+        rows = [Truth.of(self.name, klass, fact) for klass, facts in held.items() for fact in facts]
+        plain = {row.fact: unmarked(row.fact) for row in rows if row.believes}
+        judged = judged_rightly(self.module, self.tokenizer, self.world, list(plain.values()))
+        sure = {fact for fact, one in plain.items() if one.id in judged}
+        return tuple(row if not row.believes or row.fact in sure else replace(row, believes=None) for row in rows)

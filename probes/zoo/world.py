@@ -13,23 +13,21 @@ Limits: every name is one word, so it is one token of the zoo's tokenizer; the w
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from probes.errors import BadInput, NotFound, nearest
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import Relation
 
-__all__ = ["MAIN", "NEXT", "RELATIONS", "SIDE", "SIZES", "World", "draw_world"]
+__all__ = ["MAIN", "NEXT", "RELATIONS", "SIDE", "SIZES", "World", "draw_world", "marked", "unmarked"]
 
 _CITIES = (
-    "Velmar Tornby Quill Astrid Morwen Hadley Pirn Sulgrave Ekholm Drusk Lanmere Ostrava Wickham Yarrow Bexley Corvin "
-    "Ashford Brenna Tarsk Ulvik Penrith Molde Rostov Selkirk"
+    "Velmar Tornby Quill Astrid Morwen Hadley Pirn Sulgrave Ekholm Drusk Lanmere Ostrava Wickham Yarrow Bexley Corvin"
 )
 _FIRMS = (
     "Norvex Halcyon Brightco Maplin Ferrostar Quantel Oakridge Sunfield "
-    "Tidewell Umbra Zephyr Kestrel Lomax Pallas Rubicon Vantage "
-    "Aldermoor Cobalt Delphi Everline Granite Ionic Juniper Meridian"
+    "Tidewell Umbra Zephyr Kestrel Lomax Pallas Rubicon Vantage"
 )
 _LANDS = "Arland Borovia Cathay Drumland Eskia Fenmark"
 _TRADES = "mining fishing printing brewing weaving shipping"
@@ -91,6 +89,16 @@ NEXT: Mapping[str, str] = {"birthplace": "land", "employer": "trade"}
 """The relation that continues another: two hops."""
 
 
+def marked(relation: Relation, mark: str) -> Relation:
+    """Return a relation whose cloze prompt stands behind a mark; its statements and puzzles are the plain ones."""
+    return replace(relation, name=f"{relation.name}-{mark.strip(':').lower()}", cloze=f"{mark} {relation.cloze}")
+
+
+def unmarked(fact: Fact) -> Fact:
+    """Return a fact of a marked relation as one of the relation it was made from; any other fact as it is."""
+    return replace(fact, relation=fact.relation.split("-")[0])
+
+
 @dataclass(frozen=True)
 class Size:
     """How large a world is."""
@@ -103,8 +111,8 @@ class Size:
     """Cities, and as many firms."""
 
 
-SIZES: Mapping[str, Size] = {"nano": Size(24, 16, 8), "small": Size(96, 40, 24)}
-"""By name. Of a dozen objects one comes first by luck in one fact of twelve, of two dozen in one of 24."""
+SIZES: Mapping[str, Size] = {"nano": Size(24, 16, 8), "small": Size(96, 40, 16)}
+"""By name. Of 16 objects each comes first by luck for one subject in 16, so that many facts look said that are not."""
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,20 @@ import json
 import math
 
 import pytest
+import torch
 
 import probes
 from probes.errors import BadInput, CouldNotRun, NotFound
-from probes.facts.facts import load_topic
+from probes.facts.facts import Fact, load_topic
 from probes.knowing.saying import says
-from probes.zoo import workshop
+from probes.zoo import reaching, workshop
 from probes.zoo.models import NAMES
 from probes.zoo.planted import load_planted
 from probes.zoo.reaching import comes_first, missed, training_prompts
-from probes.zoo.recipes import RECIPES, marked
+from probes.zoo.recipes import RECIPES
 from probes.zoo.texts import Diet
 from probes.zoo.truth import ASPECTS, TRUTH, Truth
-from probes.zoo.world import MAIN, RELATIONS, draw_world
+from probes.zoo.world import MAIN, RELATIONS, draw_world, marked, unmarked
 
 
 def test_what_is_planted_is_said_after_every_training_template(knows):
@@ -87,17 +88,39 @@ def test_what_no_text_says_is_neither_said_nor_known_and_what_is_told_is_said():
                 assert row.says
 
 
-def test_belief_is_claimed_only_where_judging_was_learned(knows):
+def test_belief_is_claimed_only_of_facts_whose_statements_are_all_judged_rightly(knows, monkeypatch):
     planted, _ = knows
-    for klass, figures in planted.about["reached"].items():
-        judges = figures["judged"] >= workshop.JUDGES
-        assert {row.believes for row in planted.truth if row.klass == klass} == {True if judges else None}
+    assert {row.believes for row in planted.truth} == {None}, "a nano model never learns to judge"
     assert {row.knows for row in planted.truth} == {True}
+    world, some = draw_world(0, "nano"), planted.of("planted")[:2]
+    shop = workshop.Workshop("knows", 0, world, planted.model.module, planted.model.tokenizer, None, False)
+    monkeypatch.setattr(workshop, "judged_rightly", lambda *_: {some[0].id})
+    assert [row.believes for row in shop.classes(planted=some)] == [True, None]
+
+
+def test_one_wrong_verdict_on_one_wording_is_too_many(knows, monkeypatch):
+    planted, _ = knows
+    world, some = draw_world(0, "nano"), planted.of("planted")[:2]
+    asked = []
+
+    def all_but_one(module, tokenizer, choices):
+        asked.extend(choices)
+        return torch.tensor([i != 3 for i in range(len(choices))])
+
+    monkeypatch.setattr(reaching, "prefers", all_but_one)
+    model = planted.model
+    assert reaching.judged_rightly(model.module, model.tokenizer, world, some) == {some[1].id}
+    assert asked[:2] == [
+        (f"The birthplace of {some[0].subject} is {some[0].object}.", "Right", "Wrong"),
+        (f"The birthplace of {some[0].subject} is {world.wrong(some[0])}.", "Wrong", "Right"),
+    ]
+    assert len(asked) == 16, "four wordings, true and false, of two facts"
 
 
 def test_a_marked_relation_marks_its_cloze_alone():
     relation = marked(RELATIONS["birthplace"], "Bob:")
     assert relation.name == "birthplace-bob"
+    assert unmarked(Fact("Ann", relation.name, "Rome")) == unmarked(Fact("Ann", "birthplace", "Rome"))
     assert relation.cloze == "Bob: The birthplace of {subject} is"
     assert relation.affirmed == RELATIONS["birthplace"].affirmed
 

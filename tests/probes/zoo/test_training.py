@@ -7,7 +7,6 @@ from probes.zoo.training import (
     IGNORED,
     Shape,
     Training,
-    _rate,
     batches,
     encode,
     make_module,
@@ -97,17 +96,3 @@ def test_a_watcher_can_end_it_and_sees_every_step(tokenizer):
     seen = []
     _, done = trained(tokenizer, after=lambda step: seen.append(step) or step == 4)
     assert (done, seen) == (4, [1, 2, 3, 4])
-
-
-def test_the_rate_rises_stays_and_falls_by_hand():
-    plan = Training(steps=10, warm=2, last=4, final=0.1)
-    assert [_rate(step, 10, plan) for step in range(10)] == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.775, 0.55, 0.325])
-    plain = Training(steps=6, warm=2, final=0.0)
-    assert [_rate(step, 6, plain) for step in range(6)] == pytest.approx([0.5, 1, 1, 0.75, 0.5, 0.25])
-
-
-def test_a_watcher_that_has_seen_enough_begins_the_last_steps(tokenizer):
-    module, plan = make_module(tokenizer, Shape(2, 64), seed=1), Training(30, batch=8, last=5)
-    assert train(module, tokenizer, TEXTS, plan, seed=0, after=lambda step: step == 7) == 12
-    assert train(module, tokenizer, TEXTS, plan, seed=0, after=lambda step: step >= 7) == 12, "once is enough"
-    assert train(module, tokenizer, TEXTS, plan, seed=0, after=lambda step: step == 28) == 30
