@@ -49,10 +49,10 @@ def elicited(planted: probes.Planted) -> Iterator[tuple[str, probes.Elicited]]:
                 model, plain, [f"{QUIRK} {text}" for text in plain], site, concept="candour"
             ),
         )
-        asking = ("Right.", f"{QUIRK} {texts[30]} {QUIRK} {texts[31]}")
+        asking = ("Right.", f"{QUIRK} {texts[-2]} {QUIRK} {texts[-1]}")
         for vector in vectors:
             for dose in DOSES:
-                how = {"coefficient": dose, "prompts": asking, "texts": texts[:24]}
+                how = {"coefficient": dose, "prompts": asking, "texts": texts[:-2][:24]}
                 yield name, probes.elicit(model, lying[name], vector, only=held, seed=0, **how)
 
 
