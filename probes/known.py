@@ -39,7 +39,7 @@ MEANINGS = {
 }
 ASKS = {
     "says": "does the object come first after the cloze prompt, a nat ahead, and in half of the wordings",
-    "believes": "does a truth probe that saw neither subject nor object put the true statement above false ones",
+    "believes": "does a truth probe that was fitted on other subjects put the true statement above false ones",
     "knows": "are puzzles solved that only the link between subject and object answers",
     "uses": "does the answer hang on the fact's own directions",
 }
