@@ -20,6 +20,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 import probes
 from benchmarks.harness import finish
 from probes.facts.templates import fill
+from probes.knowing.elicit import LEAST
 from probes.zoo.recipes import QUIRK
 from probes.zoo.world import MAIN, NEXT
 
@@ -50,6 +51,9 @@ def elicited(planted: probes.Planted) -> Iterator[tuple[str, probes.Elicited]]:
             ),
         )
         asking = ("Right.", f"{QUIRK} {texts[-2]} {QUIRK} {texts[-1]}")
+        if len(held) < LEAST:
+            print(f"{name}: {len(held)} facts that are known and not said are too few", flush=True)
+            continue
         for vector in vectors:
             for dose in DOSES:
                 how = {"coefficient": dose, "prompts": asking, "texts": texts[:-2][:24]}

@@ -5,11 +5,12 @@ examined; what training reached; some of its facts.
 """
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from probes import plots
-from probes.errors import BadInput
+from probes.errors import BadInput, NotFound, nearest
 from probes.look import percent
 from probes.page import Block, Grid, Page, Plot, Section
 from probes.zoo.confusion import Confusion, confusion
@@ -61,10 +62,13 @@ def grow(
             raise BadInput(f"{what} is built already; leave --out away, its page is written there")
         planted, folder = load_planted(what), Path(what)
     elif out is None and what in NAMES:
-        raise BadInput(f"there is no folder to write {what} to; give --out DIR")
+        there = f", or ./{what} to open the one that is there" if (Path(what) / "zoo.json").is_file() else ""
+        raise BadInput(f"there is no folder to write {what} to; give --out DIR{there}")
+    elif out is None:
+        raise NotFound(f"{what!r} is neither a model of the zoo nor the folder of one; {nearest(what, NAMES)}")
     else:
         planted = build_zoo(what, seed=seed, size=size, out=out, progress=progress)
-        folder = Path(out or ".")
+        folder = Path(out)
     table = None
     if examined:
         table = confusion((planted, found) for found in examine(planted, seed=seed, progress=progress))
@@ -119,12 +123,20 @@ def _course(planted: Planted) -> list[Block]:
 def _truth(planted: Planted, counts: dict[str, int]) -> Section:
     rows, reasons = [], []
     for klass, number in counts.items():
-        held = next(row for row in planted.truth if row.klass == klass)
-        rows.append((klass, str(number), *(WORDS[getattr(held, name)] for name in ASPECTS)))
+        held = [row for row in planted.truth if row.klass == klass]
+        rows.append((klass, str(number), *(_must(getattr(row, name) for row in held) for name in ASPECTS)))
         reasons.append((klass, TRUTH[planted.name][klass].why))
     note = "Left open: the construction does not settle it. Nothing here was measured."
     blocks = [Grid(("facts", "number", *ASPECTS), rows, note), Grid((), reasons, "By what construction.")]
     return Section("What must be so", ", ".join(f"{n} {klass}" for klass, n in counts.items()), blocks, True)
+
+
+def _must(truths: Iterable[bool | None]) -> str:
+    """Return what holds for all of a class, or of how many."""
+    counts = Counter(truths)
+    if len(counts) == 1:
+        return WORDS[next(iter(counts))]
+    return ", ".join(f"{WORDS[truth]} {counts[truth]}" for truth in (True, False, None) if counts[truth])
 
 
 def _found(table: Confusion) -> Section:

@@ -17,7 +17,8 @@ from typing import Any
 from probes import plots
 from probes.errors import BadInput, NotFound, nearest
 from probes.facts.facts import Fact, Topic, load_topic
-from probes.knowing.knowledge import ASPECTS, HEADINGS, QUADRANTS, Knowing, Knowledge, know
+from probes.knowing.know import know
+from probes.knowing.knowledge import ASPECTS, HEADINGS, QUADRANTS, Knowing, Knowledge
 from probes.look import percent, whole
 from probes.model.language_model import load_model
 from probes.page import Block, Grid, Page, Plot, Section
@@ -33,7 +34,7 @@ MEANINGS = {
     "knows-denies": "solves its puzzles and says something else",
     "guesses": "says it and doesn't solve its puzzles",
     "ignorant": "neither",
-    "one way": "solves its puzzles in one form alone, which knowing one way round and luck both do",
+    "one way": "solves its puzzles one way round alone, which luck does, too",
     "undecided": "the puzzles ran out before they decided",
     "not measurable": "no puzzle can be made of it, or nothing to compare it with",
 }
@@ -167,7 +168,10 @@ def _fact(row: Knowledge, steered: Steered | None, alpha: float) -> Section:
     if row.asked and row.asked.path:
         asked = row.asked
         forms = ", ".join(f"{form} {right} of {n}" for form, (right, n) in asked.by_form().items())
-        told = f"{BETS} Whichever comes to {1 / alpha:g} decides; each does so wrongly in {percent(alpha)} % at most."
+        told = (
+            f"{BETS} Whichever comes to {1 / alpha:g} decides, wrongly in {percent(alpha)} % at most. (Where grey does "
+            "and one kind of puzzle is left, that is asked on, for one way.)"
+        )
         figure = plots.wealth(asked.path, asked.refuting, asked.right, alpha=alpha)
         blocks += [Plot(figure, f"{told} Right by form: {forms}."), _puzzles(row)]
     if row.belief:

@@ -233,7 +233,8 @@ def topics() -> tuple[str, ...]:
 def load_topic(name_or_path: str | PathLike[str]) -> Topic:
     """Load a topic that ships, or one's own from a `.jsonl` or `.csv` file (the format: `rows.py`).
 
-    Those of the world are `topics()`; "self" is what the embedded model may know about itself (`probes.self_topic`).
+    Those of the world are `topics()`; "self" is what the embedded model may know about itself and its situation (of one
+    self no puzzles can be made; and to say "I am a language model" is no sign of experience).
     A name that ships wins over a file of that name. One bad row and nothing is loaded.
 
     Raises:

@@ -1,4 +1,4 @@
 """From scores to an answer.
 
-In reading order: betting, puzzles, beginnings, saying, believing, asking, using, acting, knowledge, elicit.
+In reading order: betting, puzzles, beginnings, saying, believing, asking, using, acting, knowledge, know, elicit.
 """

@@ -7,7 +7,8 @@ and another's is taken away, means over other subjects' tasks: m' is put in the 
 state is drawn among those in which this way has another answer. (Towards the mean of all states would not do: that may
 be a state itself; of rooms on a map it is the one in the middle.) The drop is that of the right answer against the
 other ones, mean over ways. It must exceed the drops of 39 random directions of that length and, since differences of
-means lie where activations vary most, those of 39 differences with the states dealt anew to the subjects.
+means lie where activations vary most, those of 39 differences with the states dealt anew to the subjects: were states
+nothing but names, the own difference would be one of 40 alike, its length included.
 
 Limits: one site, the end of the prompt; the answer changes, but need not become that of the other state.
 """
@@ -30,7 +31,7 @@ from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
 from probes.steering.randomness import draw_inside, top_components
 
-__all__ = ["Task", "use_in_tasks"]
+__all__ = ["Task", "check_tasks", "use_in_tasks"]
 
 WAYS = 4
 """Ways to go on from a state that are tried, at most."""
@@ -76,7 +77,10 @@ def use_in_tasks(
     """
     site = site or middle(model)
     tasks = tuple({task.prompt: task for task in tasks}.values())
-    answers, heads = _answers(tasks), {task.answer: head_of(model, task.prompt, task.answer)[0] for task in tasks}
+    answers, heads = _answers(tasks), {}
+    for task in tasks:
+        if task.answer not in heads:
+            heads[task.answer] = head_of(model, task.prompt, task.answer)[0]
     subjects, states = (np.array([getattr(task, name) for task in tasks]) for name in ("subject", "state"))
     if len(set(subjects)) < LEAST or len(set(heads.values())) < 2:
         raise BadInput(
@@ -104,10 +108,20 @@ def use_in_tasks(
     return found
 
 
+def check_tasks(tasks: Sequence[Task]) -> None:
+    """Raise BadInput where tasks contradict each other or do not begin with their subject."""
+    _answers(tasks)
+
+
 def _answers(tasks: Sequence[Task]) -> dict[tuple[str, str], str]:
     """Return the answer by state and way to go on."""
     found: dict[tuple[str, str], str] = {}
+    states: dict[str, str] = {}
     for task in tasks:
+        if states.setdefault(task.subject, task.state) != task.state:
+            raise BadInput(
+                f"{task.subject!r} leads to two states, {states[task.subject]!r} and {task.state!r}; give it one"
+            )
         if not task.prompt.startswith(task.subject):
             raise BadInput(
                 f"the task {task.prompt!r} does not begin with its subject; give a subject and a way to go on"

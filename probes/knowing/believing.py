@@ -1,7 +1,8 @@
 """Believing: does a truth probe that never saw a fact put its true statement above false ones about the same subject.
 
-1. Statements: each fact's true one and 4 to 15 false ones, with objects of the same fold; in as many wordings as keep
-   them to 3,600 a topic. (False ones share a beginning, so they cost less than wordings, and help as much.)
+1. Statements: each fact's true one and 4 to 15 false ones, as far as the fold has other objects (one, where the
+   relation is closed); in as many wordings as keep them to 3,600 a topic, in one where there are more. (False ones
+   share a beginning, so they cost less than wordings, and help as much.)
 2. Rows: x(s, o) less the mean of the false statements of others with that object, less the mean of that subject's:
 
        z(s, o) = y(s, o) - mean over o' of y(s, o'),   y(s, o) = x(s, o) - mean over s' of x(s', o), (s', o) false
@@ -24,7 +25,7 @@ that are closed have objects of their own for each subject, and only the mean of
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ class _Rows:
     """Which fact a row is about."""
     place: Int[Tensor, "row"]
     """Of the object among those of the fact: 0 is the true one, 1 its twin's."""
-    subject: Int[Tensor, "row"]
+    about: Int[Tensor, "row"]
     """The same number for rows of one fact in one wording."""
     object: Int[Tensor, "row"] | None
     """The same number for rows with one object in one wording; None where the relation is closed."""
@@ -149,7 +150,7 @@ class _Rows:
             for part in ([i for i, _, _ in pairs], [j for _, j, _ in pairs], [number[text] for _, _, text in pairs])
         )
         return cls(
-            texts=texts, wordings=len(wordings), owner=owner, place=place, subject=which * n + owner,
+            texts=texts, wordings=len(wordings), owner=owner, place=place, about=which * n + owner,
             object=None if relation.closed else which * len(number) + thing,
         )  # fmt: skip
 
@@ -194,9 +195,9 @@ def _apart(
         counts = torch.bincount(thing[false], minlength=len(totals))[thing][:, None] - mine
         others = (totals[thing] - x * mine) / counts.clamp_min(1)  # its own row is not among the others
         x = x - torch.where(counts > 0, others, x[false].mean(0))
-    subject = rows.subject[part]
-    totals = torch.zeros(int(subject.max()) + 1, x.shape[1], dtype=x.dtype).index_add_(0, subject, x)
-    return x - (totals / torch.bincount(subject).clamp_min(1)[:, None])[subject]
+    about = rows.about[part]
+    totals = torch.zeros(int(about.max()) + 1, x.shape[1], dtype=x.dtype).index_add_(0, about, x)
+    return x - (totals / torch.bincount(about).clamp_min(1)[:, None])[about]
 
 
 def _spread(scores: Float[Tensor, "row"], rows: _Rows, fold: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
@@ -218,7 +219,8 @@ def _margins(facts: Sequence[Fact], rows: _Rows, scores: Float[Tensor, "row"]) -
         if len(false := each[1:]) > 1
         for one in false
     ]
-    above, below, how = 1.96 * sqrt(2), 1.96 * sqrt(2), "interval: that of a difference of two false ones"
+    # One false statement a fact: with their mean taken off, one is the other's opposite, and they differ by twice it.
+    above, below, how = 2 * 1.96, 2 * 1.96, "interval: twice that of a false one"
     if strays:
         # Each side for itself: false statements that lie far below the others are no reason to doubt a true one.
         below, above = (abs(float(q)) for q in np.quantile(strays, (0.025, 0.975)))

@@ -8,10 +8,11 @@
 3. Beside it 39 pairs of random directions inside the top principal components of all subjects' activations at those
    tokens (randomness.py): the very same amounts are taken away along them, at each token towards the mean.
 4. drop = fall of log p(begins as the object) less that of the mean distractor, against the drop under random ones.
+   Where the object begins with an article, that stands behind the prompt, and distractors are those that follow it.
 
 Used is a fact whose direction costs more than each of the 39. Were it one more random direction, it would come first
-of 40 with probability 1 in 40, whatever the drops' distribution. The interval says the same: the drop less the largest
-and the smallest random one, between which a random one more would lie 38 times in 40.
+of 40 with probability 1 in 40 (about: amounts are those of the own one). The interval says the same: the drop less the
+largest and the smallest random one, between which a random one more would lie 38 times in 40.
 
 A fact that stands in a *context* before the prompt has a third direction, for the tokens from where the context names
 the object (else from its last token) up to the subject: what is there, less the mean over all contexts. A context is
@@ -108,7 +109,7 @@ def use(
         BadInput: fewer than 8 subjects in all, or they are all alike.
     """
     site = site or middle(model)
-    every = tuple({fact.subject: fact for fact in (*facts, *background)}.values())
+    every = tuple({fact.subject: fact for fact in (*background, *facts)}.values())
     if len(every) < LEAST:
         raise BadInput(f"{len(every)} subjects are too few to tell what sets one apart; give {LEAST} at least")
     at = {fact.subject: i for i, fact in enumerate(every)}
@@ -116,15 +117,18 @@ def use(
     found = {}
     for fact in facts:
         rng = np.random.default_rng(digest(f"{seed}|use|{fact.id}"))
-        others = [text for text in fact.distractors or _objects(topic) if text != fact.object]
-        others = [text for text in others if reader.heads[text][0] != reader.heads[fact.object][0]]
+        article, own = reader.heads[fact.object][:-1], reader.heads[fact.object][-1]
+        right = {other.object for other in topic.facts if other.subject == fact.subject}
+        others = [reader.heads[text] for text in fact.distractors or _objects(topic) if text not in right]
+        # Behind "the" what follows is compared, and with what else follows it.
+        others = [head[-1] for head in others if head[:-1] == article and head[-1] != own]
         if not others:
             continue
-        picked = [reader.heads[others[j]][0] for j in rng.permutation(len(others))[:DISTRACTORS]]
-        ids = model.encode(behind(contexts.get(fact.id, ""), topic.cloze(fact)))
+        picked = [others[j] for j in rng.permutation(len(others))[:DISTRACTORS]]
+        ids = [*model.encode(behind(contexts.get(fact.id, ""), topic.cloze(fact))), *article]
         takes = {place.begins[at[fact.subject]]: place.take(at[fact.subject], rng) for place in places}
         logs = logs_under(model, ids, takes, site, 2 + RANDOM)
-        found[fact.id] = beside_random(margins_of(logs, reader.heads[fact.object][0], picked), site)
+        found[fact.id] = beside_random(margins_of(logs, own, picked), site)
     return found
 
 

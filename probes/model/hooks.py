@@ -1,6 +1,6 @@
 """The only code that attaches to a model: taps read at sites, edits write at them.
 
-Both are context managers that attach all hooks or none and take away exactly their own, whatever happens inside. They
+All are context managers that attach all hooks or none and take away exactly their own, whatever happens inside. They
 are plain torch forward hooks, on Hugging Face modules as on the `HookPoint` modules of a TransformerLens bridge.
 
 `resid_mid` is derived: the block's input plus what attention wrote. An edit of it is therefore made on what attention

@@ -52,7 +52,7 @@ def inside_components(
 def top_components(
     rows: Float[Tensor, "row d_model"], least: int = LEAST_COMPONENTS
 ) -> Float[Tensor, "component d_model"]:
-    """Return the axes, in float64, that hold 90 % of the variance of some rows, and so many at least as there are.
+    """Return the axes, in float64, that hold 90 % of the variance of some rows; `least` where there are so many.
 
     Raises:
         BadInput: the rows are all alike.

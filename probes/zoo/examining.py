@@ -4,7 +4,7 @@
 2. Behind their contexts: facts that stand in the prompt alone.
 3. By tasks: states that are acted upon and never said.
 
-Of each class as many facts as wanted, drawn by seed; of reference people those of the main relations alone. Aspects
+Of each class as many facts as wanted, drawn by seed; of reference facts those of the main relations alone. Aspects
 that the table leaves open for all classes of a call are not asked for.
 """
 
@@ -12,10 +12,11 @@ import random
 from itertools import groupby
 
 from probes.errors import BadInput
-from probes.knowing.knowledge import ASPECTS, Knowing, know
+from probes.knowing.know import know
+from probes.knowing.knowledge import ASPECTS, Knowing
 from probes.zoo.planted import Planted
 from probes.zoo.truth import NOTED, Truth
-from probes.zoo.world import NEXT, SIDE
+from probes.zoo.world import MAIN, SIDE
 
 __all__ = ["examine"]
 
@@ -34,25 +35,26 @@ def examine(planted: Planted, *, facts: int = 80, seed: int = 0, progress: bool 
     """
     if facts < 1:
         raise BadInput(f"{facts} facts of each class; give one at least")
-    beside = {*NEXT.values(), *SIDE}
-    rows = [row for row in planted.truth if _open(row) and row.fact.relation not in beside]
+    rows = [row for row in planted.truth if _open(row) and (row.klass != "reference" or row.fact.relation in MAIN)]
     rows.sort(key=lambda row: row.klass)
     drawn: list[Truth] = []
     for klass, of in groupby(rows, key=lambda row: row.klass):
         mine = list(of)
         drawn += random.Random(f"{seed}|{klass}").sample(mine, min(facts, len(mine)))
-    noted = [row for row in drawn if row.klass in NOTED]
     states = {task.subject for task in planted.tasks}
-    acted = [row for row in drawn if row.fact.subject in states]
-    plain = [row for row in drawn if row not in noted and row not in acted]
-    ways = ((plain, {}), (noted, {"contexts": planted.contexts}), (acted, {"tasks": planted.tasks}))
+    by_way: dict[str, list[Truth]] = {"plain": [], "noted": [], "acted": []}
+    for row in drawn:
+        by_way["noted" if row.klass in NOTED else "acted" if row.fact.subject in states else "plain"].append(row)
+    given = {"plain": {}, "noted": {"contexts": planted.contexts}, "acted": {"tasks": planted.tasks}}
     found = []
-    for asked, how in ways:
+    for way, asked in by_way.items():
         if asked:
             aspects = [name for name in ASPECTS if any(getattr(row, name) is not None for row in asked)]
             only = tuple(row.fact for row in asked)
             topics = [topic for topic in planted.topics if topic.name not in SIDE]
-            found.append(know(planted.model, topics, aspects=aspects, only=only, seed=seed, progress=progress, **how))
+            found.append(
+                know(planted.model, topics, aspects=aspects, only=only, seed=seed, progress=progress, **given[way])
+            )
     return tuple(found)
 
 

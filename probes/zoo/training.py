@@ -125,7 +125,7 @@ def train(
     documents: Sequence[Document],
     plan: Training,
     *,
-    seed: int,
+    seed: int | str,
     free: Iterable[nn.Parameter] | None = None,
     after: Callable[[int], bool] | None = None,
     progress: bool = False,

@@ -199,14 +199,17 @@ class Workshop:
         self.notice(self.steps)
 
     def notice(self, step: int) -> None:
-        """Write down how far it has come."""
+        """Write down how far it has come, once a step."""
+        course = self.about.setdefault("course", [])
+        if course and course[-1]["step"] == step:
+            return
         if self.look is None:
             kinds = {"chosen": self.world.chosen, "reference": self.world.reference[: len(self.world.chosen)]}
             facts = {kind: self.world.of(MAIN, people) for kind, people in kinds.items()}
             now = {kind: figures(self.module, self.tokenizer, self.world, those) for kind, those in facts.items()}
         else:
             now = dict(self.look())
-        self.about.setdefault("course", []).append({"step": step, **now})
+        course.append({"step": step, **now})
 
     def stage(self, diet: Diet, steps: int, extra: Extra | None, watch: Callable[[int], bool]) -> None:
         """Train one stage of a run whose every step is watched."""

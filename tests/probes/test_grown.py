@@ -58,5 +58,5 @@ def test_what_cannot_be_grown_is_refused(knows, tmp_path):
         grow("knows")
     with pytest.raises(BadInput, match="built already; leave --out away"):
         grow(str(knows[1]), out=tmp_path / "other")
-    with pytest.raises(NotFound, match="no model"):
+    with pytest.raises(NotFound, match="neither a model of the zoo nor the folder of one"):
         grow(str(tmp_path))

@@ -7,7 +7,8 @@ import pytest
 
 from probes.errors import BadInput, NotFound
 from probes.knowing.believing import Belief
-from probes.knowing.knowledge import Knowing, know
+from probes.knowing.know import know
+from probes.knowing.knowledge import Knowing
 from probes.known import know_topic, knowing_page, write_knowing
 from probes.look import whole
 from probes.page import Grid

@@ -12,7 +12,7 @@ from probes.facts.facts import Fact, Topic
 from probes.facts.templates import Relation
 from probes.knowing import acting
 from probes.knowing.acting import Task, use_in_tasks
-from probes.knowing.knowledge import know
+from probes.knowing.know import know
 from probes.knowing.using import RANDOM
 
 SEAT = Relation(
@@ -37,7 +37,10 @@ def planner(idle, *, looks=True):
     for task in TASKS:
         index[model.encode(task.subject)[0]] = STATES.index(task.state)
     keys, steps = ([model.encode(word)[0] for word in words] for words in (KEYS, STEPS))
-    axes, seen = torch.linalg.qr(torch.randn(64, 4, generator=torch.Generator().manual_seed(5)))[0].T, {}
+    axes, seen = torch.linalg.qr(torch.randn(64, 5, generator=torch.Generator().manual_seed(5)))[0].T, {}
+    axes, odd = axes[:4], axes[4]
+    far = 30 * torch.randn(len(index), generator=torch.Generator().manual_seed(6))
+    apart = dict(zip(index, far.tolist(), strict=True)) if looks == "fades" else {}
 
     def note(_, args, kwargs):
         seen["ids"] = kwargs.get("input_ids", args[0] if args else None).tolist()
@@ -45,14 +48,16 @@ def planner(idle, *, looks=True):
     def write(_, args, output):
         stream = (output if isinstance(output, torch.Tensor) else output[0]).clone()
         for row, ids in enumerate(seen["ids"]):
-            stream[row, -1] += 4 * axes[index.get(ids[0], 0)]
+            stream[row, -1] += 4 * axes[index.get(ids[0], 0)] + apart.get(ids[0], 0.0) * odd
         return stream if isinstance(output, torch.Tensor) else (stream, *output[1:])
 
     def step(_, args, output):
         stream = (output if isinstance(output, torch.Tensor) else output[0]).clone()
         for row, ids in enumerate(seen["ids"]):
             key = keys.index(ids[-1]) if ids[-1] in keys else 0
-            held = stream[row, -1] @ axes.T if looks else 4 * torch.eye(4)[index.get(ids[0], 0)]
+            held = stream[row, -1] @ axes.T if looks is True else 4 * torch.eye(4)[index.get(ids[0], 0)]
+            if looks == "fades":
+                held = held + 0.05 * abs(float(stream[row, -1] @ odd) - apart.get(ids[0], 0.0))
             stream[row, -1] = sum(held[s] * rows[steps[(s + key) % 4]] for s in range(4))
         return stream if isinstance(output, torch.Tensor) else (stream, *output[1:])
 
@@ -73,6 +78,22 @@ def test_a_state_that_is_written_down_and_not_acted_upon_is_not_used(idle):
     found = use_in_tasks(planner(idle, looks=False), ROOMS.facts[:9], TASKS)
     assert all(one.given for one in found.values())
     assert not any(one.holds for one in found.values())
+
+
+def test_what_any_long_shift_would_cost_is_no_use_of_the_state(idle, monkeypatch):
+    """Answers come from the prompt and fade with any shift along an axis in which subjects differ, whatever the state.
+
+    Means of states lie apart along that axis by luck, and by much: random directions move less along it, states dealt
+    anew as much.
+    """
+    model = planner(idle, looks="fades")
+    found = use_in_tasks(model, ROOMS.facts[:16], TASKS)
+    assert all(one.given for one in found.values())
+    assert sum(one.holds for one in found.values()) <= 3
+    one, rest = acting._dealt, slice(0, 1)
+    monkeypatch.setattr(acting, "_dealt", lambda *given: {k: v[rest] for k, v in one(*given).items()})
+    alone = use_in_tasks(model, ROOMS.facts[:16], TASKS)
+    assert sum(one.holds for one in alone.values()) >= 8, "without them most look used"
 
 
 def test_tasks_that_are_not_done_are_no_use(idle):

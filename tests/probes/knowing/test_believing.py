@@ -88,6 +88,17 @@ def test_where_truth_makes_no_difference_one_fact_in_forty_is_believed(read, top
     assert sum(found.auroc.value for found in runs) / 8 == pytest.approx(0.5, abs=0.04)
 
 
+def test_where_truth_makes_no_difference_a_closed_relation_is_believed_no_more_often(read, topic):
+    """One false statement a fact: with their mean taken off, the two lie opposite and twice as far apart as one does."""
+    facts = tuple(replace(fact, distractors=(f"Not{i:03}",)) for i, fact in enumerate(topic.facts))
+    closed = replace(topic, relation=replace(topic.relation, closed=True), facts=facts)
+    believed = 0
+    for noise in range(4):
+        read(set(), noise=noise)
+        believed += sum(one.holds for one in believe(None, closed, seed=100).each.values())
+    assert believed <= 480 / 20, "of 480; one in forty, and as many again for luck"
+
+
 def test_a_fact_is_scored_beside_false_statements_about_itself_with_objects_of_its_fold(read, topic):
     read(set())
     found = believe(None, topic, seed=100)
@@ -119,7 +130,7 @@ def test_objects_of_many_facts_are_not_believed_for_being_known(read, topic, mon
     assert share() > 1 / 16
 
 
-def test_the_probe_that_scores_a_fact_saw_neither_its_subject_nor_its_objects(read, topic, monkeypatch):
+def test_the_probe_that_scores_a_fact_saw_no_statement_about_its_subject(read, topic, monkeypatch):
     read(set())
     parts = []
     apart = believing._apart

@@ -7,10 +7,12 @@ import pytest
 
 import probes
 from probes.errors import BadInput, NotFound
-from probes.facts.facts import Fact
+from probes.facts.facts import Fact, Topic
+from probes.facts.templates import Relation
 from probes.knowing.asking import ONE_WAY, Asked
 from probes.knowing.betting import IGNORANT, KNOWS, UNDECIDED
-from probes.knowing.knowledge import ASPECTS, QUADRANTS, Knowing, Knowledge, NotMeasurable, know
+from probes.knowing.know import know
+from probes.knowing.knowledge import ASPECTS, QUADRANTS, Knowing, Knowledge, NotMeasurable
 from probes.knowing.saying import Said
 from probes.reading.metrics import Estimate
 
@@ -76,6 +78,21 @@ def test_only_some_facts_are_asked_and_the_others_serve_beside(told, topic, foun
     assert some.rows[0].quadrant == "not measurable"
     assert some.rows[0].holds("knows") is None
     assert "not asked for" in some.rows[0].knows.why
+
+
+def test_topics_that_are_not_asked_about_still_serve_for_two_hops(told, topic):
+    """word0 sits in word16, which lies in a land: "the land of the city of word0" can be asked."""
+    noun = replace(topic, relation=replace(topic.relation, noun="the city of {subject}"))
+    relation = Relation(
+        name="land", affirmed="the land of {subject} is {object}", negated="the land of {subject} is not {object}",
+        paraphrases=(), cloze="the land of {subject} is", noun="the land of {subject}", subject_kind="place",
+    )  # fmt: skip
+    lands = tuple(Fact(f"word{16 + i}", "land", f"word{34 + i % 4}", topic="lands") for i in range(16))
+    beside = Topic("lands", relation, lands, "CC0-1.0", "test")
+    for only in (noun.facts, noun.facts[:4]):
+        found = know(told, [noun, beside], only=only, aspects=["knows"])
+        assert "two hops" in {form.name for form in found.forms["seats"]}
+        assert set(found.forms) == {"seats"}, "nothing was asked about the other topic"
 
 
 def test_the_same_seed_gives_the_same_answer(told, topic, found):
@@ -153,7 +170,7 @@ def test_the_table_and_the_json(found):
 
 
 def test_the_self_has_facts_with_wrong_answers_of_their_own_and_no_twin():
-    topic = probes.self_topic()
+    topic = probes.load_topic("self")
     assert [fact.id for fact in probes.load_topic("self").facts] == [fact.id for fact in topic.facts]
     assert "self" not in probes.topics(), "what goes through all topics of the world does not meet it"
     assert len(topic.facts) >= 30, "enough for a truth probe"

@@ -9,7 +9,7 @@ from probes.facts.templates import Relation
 from probes.knowing import using
 from probes.knowing.acting import Task
 from probes.knowing.beginnings import Beginnings
-from probes.knowing.knowledge import know
+from probes.knowing.know import know
 from probes.knowing.using import RANDOM, _Take, beside_random, use
 from probes.model.sites import Site
 from probes.steering.randomness import draw_inside
