@@ -89,7 +89,7 @@ def test_where_truth_makes_no_difference_one_fact_in_forty_is_believed(read, top
 
 
 def test_where_truth_makes_no_difference_a_closed_relation_is_believed_no_more_often(read, topic):
-    """One false statement a fact: with their mean taken off, the two lie opposite and twice as far apart as one does."""
+    """One false statement a fact: with their mean taken off the two lie opposite, twice as far apart as one does."""
     facts = tuple(replace(fact, distractors=(f"Not{i:03}",)) for i, fact in enumerate(topic.facts))
     closed = replace(topic, relation=replace(topic.relation, closed=True), facts=facts)
     believed = 0
