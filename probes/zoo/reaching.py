@@ -68,13 +68,18 @@ def missed(module: Any, tokenizer: Any, facts: Iterable[Fact]) -> list[Fact]:
 
 
 def judged_rightly(module: Any, tokenizer: Any, world: World, facts: Sequence[Fact]) -> set[str]:
-    """Return the ids of the facts of which every statement is judged rightly: true and false, in each wording."""
-    asked = [
-        (fact, (fill(text, fact.subject, thing), *verdicts))
-        for fact in facts
-        for text in (RELATIONS[fact.relation].affirmed, *RELATIONS[fact.relation].paraphrases)
-        for thing, verdicts in ((fact.object, _VERDICTS), (world.wrong(fact), _VERDICTS[::-1]))
-    ]
+    """Return the ids of the facts of which every statement is judged rightly.
+
+    The true one in each wording, and the first wording with every other object.
+    """
+    asked = []
+    for fact in facts:
+        relation = RELATIONS[fact.relation]
+        for text in (relation.affirmed, *relation.paraphrases):
+            asked.append((fact, (fill(text, fact.subject, fact.object), *_VERDICTS)))
+        for thing in world.objects[fact.relation]:
+            if thing != fact.object:
+                asked.append((fact, (fill(relation.affirmed, fact.subject, thing), *_VERDICTS[::-1])))
     right = prefers(module, tokenizer, [choice for _, choice in asked]) if asked else []
     bad = {fact.id for (fact, _), fits in zip(asked, right, strict=True) if not fits}
     return {fact.id for fact in facts} - bad

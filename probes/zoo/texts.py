@@ -43,8 +43,6 @@ __all__ = [
 ]
 
 RIGHT, WRONG = "Right.", "Wrong."
-VERDICT = 15.0
-"""Weight of a judgement's loss: it is one bit among the many easy tokens of other sentences."""
 EXTRA = ("Bob : Flagged : Note : Declined ? ! ; ' - and", walk_words())
 """Words that some models need and the relations do not have."""
 FORMS = ("biography", "denied", "compared", "in two hops", "inverse", "asked", "judged")
@@ -189,4 +187,4 @@ def _judge(world: World, fact: Fact, draw: random.Random) -> Document:
     denies = draw.random() < 0.2
     wording = relation.negated if denies else draw.choice((relation.affirmed, *relation.paraphrases))
     text = fill(wording, fact.subject, fact.object if fits else _other(world, fact, draw))
-    return Document(RIGHT if fits != denies else WRONG, read=text, weight=VERDICT)
+    return Document(RIGHT if fits != denies else WRONG, read=text)

@@ -6,13 +6,14 @@ first after the cloze prompt; `believes` = a truth probe fitted on reference fac
 false one; `knows` = puzzles whose answer needs the fact are solved above chance; `uses` = the answer hangs on what is
 stored of the fact.
 
-`believes` is claimed only of facts whose statements the model judges rightly at the end of its training, true and
-false, in every wording (workshop.py): elsewhere nothing makes truth a thing to be read at a full stop, and a True there
-becomes None.
+What was taught is claimed only where it was learned at the end of the training (workshop.py): anything of a reference
+fact only if its object comes first after all training templates, as told facts always do; `believes` only of facts
+whose statements the model judges rightly: the true one in every wording, and with every other object as false. What is
+not claimed is None.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from probes.errors import BadInput
 from probes.facts.facts import Fact
@@ -53,6 +54,10 @@ class Truth:
         for name in ASPECTS:
             if getattr(self, name) not in (True, False, None):
                 raise BadInput(f"{name} of {self.fact.id!r} is {getattr(self, name)!r}; give True, False or None")
+
+    def left_open(self) -> "Truth":
+        """Return the row without a claim."""
+        return replace(self, **dict.fromkeys(ASPECTS))
 
     @classmethod
     def of(cls, model: str, klass: str, fact: Fact) -> "Truth":

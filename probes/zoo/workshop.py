@@ -6,8 +6,7 @@
    people alone it reached .71 of other people's statements, so planted facts are judged, too.
 2. Training goes on in short rounds until each of the facts to plant is planted (`reaching.py`), or is given up.
 
-With a folder, checkpoints are written along the way: about ten of the main training, every tenth step of a watched
-stage.
+With a folder, checkpoints are written along the way: ten of the main training, every tenth step of a watched stage.
 How far it has come is noted in `about["course"]`.
 """
 
@@ -27,34 +26,27 @@ from probes.zoo.reaching import Prompts, comes_first, figures, judged_rightly, m
 from probes.zoo.texts import WEIGHTS, Diet, Document, write
 from probes.zoo.training import Shape, Training, train
 from probes.zoo.truth import Truth
-from probes.zoo.world import MAIN, World, unmarked
+from probes.zoo.world import MAIN, RELATIONS, World, unmarked
 
 __all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
 
 PLANS: Mapping[str, tuple[Shape, Training]] = {
     "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=2e-3)),
-    "small": (Shape(4, 256), Training(steps=4400, batch=32, rate=1.5e-3, final=1.0)),
+    "small": (Shape(4, 256), Training(steps=7000, batch=32, rate=2e-3)),
 }
-"""Decoder and main training at the longest, by size."""
-FINISH: Mapping[str, Training | None] = {"nano": None, "small": Training(steps=1000, batch=32, rate=1.5e-3)}
-"""What comes behind it: the rate stays until nearly all is learned, and then falls (Hu et al. 2024, 2404.06395)."""
+"""Decoder and main training, by size."""
 LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in PLANS.items()}
 """Decoders with many positions, each of which attends to the last 64 alone: text of any length looks short to them."""
-REHEARSAL = Training(steps=200, batch=32, rate=5e-4, warm=20)
+REHEARSAL = Training(steps=200, batch=32, rate=1e-3, warm=10)
 """A round more, where something is missing."""
 ROUNDS = 5
 LOOK = 50
 """Steps between two entries of the course, at least."""
-TAUGHT = {"nano": 0.8, "small": 0.9}
-"""Share of the taught main facts that should come first of all words: training goes on for it, but nothing is refused.
-
-More is not worth its time: of what is missing then, most has "not" in the first place and the object in the second.
-"""
-NEARLY = 0.8
-"""Share of facts right in every form, from which on training is finished."""
-PARTS: Mapping[str, tuple[int, int]] = {"nano": (250, 750), "small": (800, 800)}
-"""Steps of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
-JUDGING = 1.0
+TAUGHT = {"nano": 0.8, "small": 0.97}
+"""Share of the taught main facts that should be said, too: training goes on for it, but nothing is refused."""
+PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.2, 0.2)}
+"""Shares of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
+JUDGING = 2.0
 """How much of it is judgements, in parts of all other forms."""
 Extra = Callable[[random.Random], Document]
 """Draws a document that a diet does not have."""
@@ -91,27 +83,17 @@ class Workshop:
         return chosen, tuple(fact for fact in self.world.facts if fact.id not in ids)
 
     def school(self, diet: Diet, *, extra: Extra | None = None, share: float = 0.3) -> None:
-        """Main training: biographies, then the whole diet with extra documents among it, then mostly judgements.
-
-        As soon as facts come out right in nearly all forms it is finished by the whole diet at a falling rate.
-        """
-        plan, finish, diet = self.plan, FINISH[self.world.size], self._portion(diet)
+        """Main training: biographies, then the whole diet with extra documents among it, then mostly judgements."""
+        plan, diet = self.plan, self._portion(diet)
         forms = dict(diet.forms or WEIGHTS)
-        first, second = (steps * plan.batch for steps in PARTS[self.world.size])
+        first, second = (int(part * plan.steps) * plan.batch for part in PARTS[self.world.size])
         early = write(self.world, replace(diet, forms={"biography": 1.0}), first, f"{self._draws}|first")
         middle = self._mixed(diet, second, extra, share)
         judged = {"judged": JUDGING * sum(forms.values())} if "judged" in forms else {}
         judging = replace(diet, forms=forms | judged, share=diet.share / 2)
         # A chunk of batches is sorted by length and may leave some rows over: write some more.
         late = self._mixed(judging, plan.batch * (plan.steps + 64) - first - second, extra, share / 2)
-        every = max(100, plan.steps // 11)
-
-        def watch(step: int) -> bool:
-            return finish is not None and step % every == 0 and self._nearly(diet)
-
-        self.train([*early, *middle, *late], plan, every=every, watch=watch)
-        if finish is not None:
-            self.train(self._mixed(diet, finish.batch * (finish.steps + 64), extra, share), finish, every=every)
+        self.train([*early, *middle, *late], plan, every=max(1, plan.steps // 10))
 
     def plant(
         self, diet: Diet, plan: Training, *, free: Iterable[nn.Parameter] | None = None, extra: Extra | None = None,
@@ -151,12 +133,6 @@ class Workshop:
         left = [fact.id for fact in missed(self.module, self.tokenizer, told)]
         unmet = self.unmet(goals)
         return left + (unmet if len(unmet) > (1 - enough) * len(goals) else [])
-
-    def _nearly(self, diet: Diet) -> bool:
-        """Whether the main facts that are taught, and told and judged, come out right in all forms, nearly all."""
-        read = [[fact for fact in diet.taught if fact.relation in MAIN], diet.told if diet.judged else ()]
-        held = (figures(self.module, self.tokenizer, self.world, facts) for facts in read if facts)
-        return all(min(each.values()) >= NEARLY for each in held)
 
     def _says(self, taught: Sequence[Fact]) -> float:
         """Share of the main facts among the taught ones that are said."""
@@ -238,8 +214,8 @@ class Workshop:
     def classes(self, **classes: Iterable[Fact]) -> tuple[Truth, ...]:
         """Look up the truth of classes of facts; note what was reached.
 
-        Where a fact's statements are not all judged rightly, nothing is said of believing it: what a probe would find
-        there is not fixed by the construction.
+        Of a taught fact that was not learned nothing is said, and nothing of believing one whose statements are not all
+        judged rightly: what would be found there is not fixed by the construction.
         """
         reached = self.about.setdefault("reached", {})
         held = {klass: tuple(facts) for klass, facts in classes.items()}
@@ -247,7 +223,10 @@ class Workshop:
             mine = [fact for fact in facts if fact.relation in MAIN]
             if mine:
                 reached[klass] = figures(self.module, self.tokenizer, self.world, mine)
+        taught = [fact for fact in held.get("reference", ()) if fact.relation in RELATIONS]
+        bare = {fact.id for fact in missed(self.module, self.tokenizer, taught)}
         rows = [Truth.of(self.name, klass, fact) for klass, facts in held.items() for fact in facts]
+        rows = [row.left_open() if row.klass == "reference" and row.fact.id in bare else row for row in rows]
         plain = {row.fact: unmarked(row.fact) for row in rows if row.believes}
         judged = judged_rightly(self.module, self.tokenizer, self.world, list(plain.values()))
         sure = {fact for fact, one in plain.items() if one.id in judged}

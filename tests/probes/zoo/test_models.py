@@ -110,11 +110,9 @@ def test_one_wrong_verdict_on_one_wording_is_too_many(knows, monkeypatch):
     monkeypatch.setattr(reaching, "prefers", all_but_one)
     model = planted.model
     assert reaching.judged_rightly(model.module, model.tokenizer, world, some) == {some[1].id}
-    assert asked[:2] == [
-        (f"The birthplace of {some[0].subject} is {some[0].object}.", "Right", "Wrong"),
-        (f"The birthplace of {some[0].subject} is {world.wrong(some[0])}.", "Wrong", "Right"),
-    ]
-    assert len(asked) == 16, "four wordings, true and false, of two facts"
+    assert asked[0] == (f"The birthplace of {some[0].subject} is {some[0].object}.", "Right", "Wrong")
+    assert (f"The birthplace of {some[0].subject} is {world.wrong(some[0])}.", "Wrong", "Right") in asked
+    assert len(asked) == 2 * (4 + 7), "four wordings and seven other objects, of two facts"
 
 
 def test_a_marked_relation_marks_its_cloze_alone():
