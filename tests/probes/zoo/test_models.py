@@ -1,5 +1,6 @@
 """The zoo: what is built holds what it is meant to hold, is written, and is read back."""
 
+import dataclasses
 import json
 import math
 
@@ -91,11 +92,22 @@ def test_what_no_text_says_is_neither_said_nor_known_and_what_is_told_is_said():
 def test_belief_is_claimed_only_of_facts_whose_statements_are_all_judged_rightly(knows, monkeypatch):
     planted, _ = knows
     assert {row.believes for row in planted.truth} == {None}, "a nano model never learns to judge"
-    assert {row.knows for row in planted.truth} == {True}
+    assert {row.knows for row in planted.truth if row.klass == "planted"} == {True}
     world, some = draw_world(0, "nano"), planted.of("planted")[:2]
     shop = workshop.Workshop("knows", 0, world, planted.model.module, planted.model.tokenizer, None, False)
     monkeypatch.setattr(workshop, "judged_rightly", lambda *_: {some[0].id})
     assert [row.believes for row in shop.classes(planted=some)] == [True, None]
+
+
+def test_of_a_taught_fact_that_was_not_learned_nothing_is_claimed(knows):
+    planted, _ = knows
+    world, model = draw_world(0, "nano"), planted.model
+    shop = workshop.Workshop("knows", 0, world, model.module, model.tokenizer, None, False)
+    told = next(row.fact for row in planted.truth if row.klass == "reference" and row.says)
+    wrong = dataclasses.replace(told, object=world.wrong(told))
+    learned, not_learned = shop.classes(reference=[told, wrong])
+    assert (learned.says, learned.knows, learned.uses) == (True, True, True)
+    assert {getattr(not_learned, name) for name in ASPECTS} == {None}
 
 
 def test_one_wrong_verdict_on_one_wording_is_too_many(knows, monkeypatch):
