@@ -40,6 +40,7 @@ def read(monkeypatch):
         monkeypatch.setattr(workshop, "PLANS", {"nano": (shape, dataclasses.replace(plan, steps=250))})
         monkeypatch.setattr(workshop, "train", train)
         monkeypatch.setattr(workshop, "figures", lambda *_: {"judged": 1.0, "said": 1.0})
+        monkeypatch.setattr(workshop, "missed", lambda *_: [])
         monkeypatch.setattr(workshop, "judged_rightly", lambda *args: {fact.id for fact in args[3]})
         monkeypatch.setattr(workshop.Workshop, "missing", lambda *_: next(missing))
         monkeypatch.setattr(workshop.Workshop, "unmet", lambda *_: [])
