@@ -42,7 +42,7 @@ from probes.errors import BadInput, CouldNotRun, Inconclusive, TooFew
 from probes.facts.contexts import BENIGN_KINDS, CONTEXT_KINDS, Contexts, contexts
 from probes.facts.facts import Fact, Topic
 from probes.judging.sweep import Sweep
-from probes.knowing.saying import Says, says
+from probes.knowing.saying import Ranked, rank_object
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate, auroc
 from probes.reading.probe import LinearProbe
@@ -68,7 +68,7 @@ class Demo:
 
     model: str
     fact: Fact
-    said: Says
+    said: Ranked
     """What the model says of the fact."""
     found: Sweep
     """AUROC by layer with controls."""
@@ -165,7 +165,7 @@ def run_demo(
     start, today = time.monotonic(), today or date.today().isoformat()
     drawn = contexts(fact, topic, form=form, seed=seed)
     _check_folder(out)
-    said = says(model, fact, topic)
+    said = rank_object(model, fact, topic)
     say(f"The model {said}.")
     if must_say and not said.holds:
         raise Inconclusive(f"{model.name} does not say {fact.id}: it {said}; choose a fact that it says")

@@ -7,7 +7,7 @@ Objects are ranked by what the prompt adds to them, the pointwise mutual informa
 so that a common word is not ahead of a rare name. A fact is said where its object has rank 1 after the cloze prompt,
 one nat ahead of the next, and in half of all the relation's cloze prompts at least: of a dozen objects one comes first
 anyhow. (On a model that was never told, what came first by luck was mostly ahead by less, what was told by 2 or more.)
-Beside it stands the greedy answer, which no other object is compared with. `says` is the plain rank of one fact alone,
+Beside it stands the greedy answer, which no other object is compared with. `rank_object` is the plain rank of one fact alone,
 by the likelihood of whole objects.
 
 Limits: who was never told and says something firmly all the same is right for one fact in k, of k objects in equal
@@ -30,7 +30,7 @@ from probes.knowing.beginnings import Beginnings, behind
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate, proportion
 
-__all__ = ["GAP", "Said", "Says", "say", "says"]
+__all__ = ["GAP", "Ranked", "Said", "rank_object", "say"]
 
 GAP = 1.0
 """Nats that the object must be ahead."""
@@ -127,7 +127,7 @@ def say(
 
 
 @dataclass(frozen=True)
-class Says:
+class Ranked:
     """The plain rank of one fact's object."""
 
     rank: int
@@ -150,7 +150,7 @@ class Says:
         return f"ranks it {self.rank} of {self.candidates} and prefers {self.likeliest!r}"
 
 
-def says(model: LanguageModel, fact: Fact, topic: Topic) -> Says:
+def rank_object(model: LanguageModel, fact: Fact, topic: Topic) -> Ranked:
     """Rank a fact's object among its distractors, or, where it has none, among all objects of the topic.
 
     Raises:
@@ -164,7 +164,7 @@ def says(model: LanguageModel, fact: Fact, topic: Topic) -> Says:
         )
     totals = log_likelihoods(model, [topic.cloze(fact)], candidates)[0].total
     best = int(totals.argmax())
-    return Says(
+    return Ranked(
         rank=int((totals >= totals[0]).sum()),  # a tie is not known: it counts against the object
         candidates=len(candidates),
         likeliest=candidates[best],

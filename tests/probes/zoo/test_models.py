@@ -10,7 +10,7 @@ import torch
 import probes
 from probes.errors import BadInput, CouldNotRun, NotFound
 from probes.facts.facts import Fact, load_topic
-from probes.knowing.saying import says
+from probes.knowing.saying import rank_object
 from probes.zoo import reaching, workshop
 from probes.zoo.models import NAMES
 from probes.zoo.planted import load_planted
@@ -26,7 +26,7 @@ def test_what_is_planted_is_said_after_every_training_template(knows):
     assert len(planted.of("planted")) == 32
     assert not missed(planted.model.module, planted.model.tokenizer, planted.of("planted"))
     fact = planted.of("planted")[0]
-    assert says(planted.model, fact, planted.topic(fact.relation)).rank == 1
+    assert rank_object(planted.model, fact, planted.topic(fact.relation)).rank == 1
     prompts = training_prompts(fact)
     assert len(prompts) == 4
     lies = [(prompt, draw_world(0, "nano").wrong(fact)) for prompt, _ in prompts]
@@ -172,7 +172,7 @@ def test_every_model_is_built_and_reaches_what_it_is_meant_to_have(name, tmp_pat
     for klass in planted.classes:
         for row in [row for row in planted.truth if row.klass == klass][:8]:
             if row.says is not None and klass not in ("noted", "withheld"):
-                assert says(again.model, row.fact, again.topic(row.fact.relation)).holds == row.says, row
+                assert rank_object(again.model, row.fact, again.topic(row.fact.relation)).holds == row.says, row
     if "-first" in name:
         first, second = sorted(planted.about["when"], key=planted.about["when"].get)
         assert name.startswith(first)
