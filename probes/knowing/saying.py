@@ -7,8 +7,8 @@ Objects are ranked by what the prompt adds to them, the pointwise mutual informa
 so that a common word is not ahead of a rare name. A fact is said where its object has rank 1 after the cloze prompt,
 one nat ahead of the next, and in half of all the relation's cloze prompts at least: of a dozen objects one comes first
 anyhow. (On a model that was never told, what came first by luck was mostly ahead by less, what was told by 2 or more.)
-Beside it stands the greedy answer, which no other object is compared with. `rank_object` is the plain rank of one fact alone,
-by the likelihood of whole objects.
+Beside it stands the greedy answer, which no other object is compared with. `rank_object` is the plain rank of one fact
+alone, by the likelihood of whole objects.
 
 Limits: who was never told and says something firmly all the same is right for one fact in k, of k objects in equal
 numbers: no rule about what is said tells that from knowing, and more wordings don't help (puzzles do). Objects are told
