@@ -25,7 +25,8 @@ def made(tmp_path_factory):
 
 def test_the_script_makes_every_topic_and_nothing_else(made):
     assert {path.name for path in made.iterdir()} == {f"{name}.jsonl" for name in topics()}
-    assert {path.name for path in DATA.glob("*.jsonl")} == {f"{name}.jsonl" for name in topics()}
+    by_hand = {"self.jsonl"}  # what a model may know about itself is no topic of the world
+    assert {path.name for path in DATA.glob("*.jsonl")} == {f"{name}.jsonl" for name in topics()} | by_hand
 
 
 @pytest.mark.parametrize("name", topics())
