@@ -1,5 +1,7 @@
 """Toys whose weights or hooks say where an answer comes from: the subject's embedding, a context, a state."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -141,3 +143,29 @@ def test_facts_without_a_context_do_not_stand_in_the_background(reader_of_notes)
 def test_facts_without_a_context_are_refused_where_contexts_are_given(told, more, message):
     with pytest.raises(BadInput, match=message):
         know(told, TOPIC, aspects=["uses"], **more)
+
+
+def test_objects_behind_an_article_are_compared_by_what_follows_it(told):
+    """All begin with "the": the subject's row is still in the stream there, and what follows hangs on it."""
+    add_up = told.blocks[2].module.register_forward_hook(
+        lambda _, args, output: (
+            torch.cat([output[:, :-1], output.sum(1, keepdim=True)], 1)
+            if isinstance(output, torch.Tensor)
+            else (torch.cat([output[0][:, :-1], output[0].sum(1, keepdim=True)], 1), *output[1:])
+        )
+    )
+    try:
+        behind = replace(TOPIC, facts=tuple(replace(fact, object=f"the {fact.object}") for fact in TOPIC.facts))
+        reader = Beginnings.of(told, behind)
+        assert {len(head) for head in reader.heads.values()} == {2}
+        found = use(told, behind, behind.facts, (), reader)
+        assert len(found) == 16
+        held = [found[fact.id].holds for fact in behind.facts]
+        assert sum(held[:12]) >= 11
+        assert sum(held[12:]) <= 1
+        mixed = replace(behind, facts=(*behind.facts[:1], *TOPIC.facts[1:]))
+        assert behind.facts[0].id not in use(told, mixed, mixed.facts, (), Beginnings.of(told, mixed)), (
+            "nothing follows"
+        )
+    finally:
+        add_up.remove()
