@@ -171,7 +171,7 @@ def shortfalls(figures: Mapping[str, Estimate]) -> tuple[str, ...]:
         if name not in figures:
             said.append(f"{MEANINGS[name]}: not measured")
             continue
-        if bar_words(figures, name).endswith("not met"):
+        if not _met(figures, name):
             said.append(f"{MEANINGS[name]}: {figures[name].interval()}, the bar is {way} {bar:g}")
     return tuple(said)
 
@@ -183,8 +183,13 @@ def bar_words(figures: Mapping[str, Estimate], name: str) -> str:
     way, bar = BARS[name]
     if name not in figures:
         return f"{way} {bar:g}: not measured"
-    value = figures[name].value
-    return f"{way} {bar:g}: {'met' if (value >= bar if way == 'at least' else value <= bar) else 'not met'}"
+    return f"{way} {bar:g}: {'met' if _met(figures, name) else 'not met'}"
+
+
+def _met(figures: Mapping[str, Estimate], name: str) -> bool:
+    """Whether a figure that has a bar reaches it."""
+    (way, bar), value = BARS[name], figures[name].value
+    return value >= bar if way == "at least" else value <= bar
 
 
 def bar_lines(figures: Mapping[str, Estimate]) -> tuple[str, ...]:

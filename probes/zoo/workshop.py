@@ -26,7 +26,7 @@ from probes.zoo.reaching import Prompts, comes_first, figures, judged_rightly, m
 from probes.zoo.texts import WEIGHTS, Diet, Document, write
 from probes.zoo.training import Shape, Training, train
 from probes.zoo.truth import Truth
-from probes.zoo.world import MAIN, RELATIONS, World, unmarked
+from probes.zoo.world import MAIN, World, unmarked
 
 __all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
 
@@ -223,11 +223,11 @@ class Workshop:
             mine = [fact for fact in facts if fact.relation in MAIN]
             if mine:
                 reached[klass] = figures(self.module, self.tokenizer, self.world, mine)
-        taught = [fact for fact in held.get("reference", ()) if fact.relation in RELATIONS]
-        bare = {fact.id for fact in missed(self.module, self.tokenizer, taught)}
+        bare = {fact.id for fact in missed(self.module, self.tokenizer, held.get("reference", ()))}
         rows = [Truth.of(self.name, klass, fact) for klass, facts in held.items() for fact in facts]
         rows = [row.left_open() if row.klass == "reference" and row.fact.id in bare else row for row in rows]
-        plain = {row.fact: unmarked(row.fact) for row in rows if row.believes}
+        plain = {fact.id: fact for fact in (unmarked(row.fact) for row in rows if row.believes)}
         judged = judged_rightly(self.module, self.tokenizer, self.world, list(plain.values()))
-        sure = {fact for fact, one in plain.items() if one.id in judged}
-        return tuple(row if not row.believes or row.fact in sure else replace(row, believes=None) for row in rows)
+        return tuple(
+            row if not row.believes or unmarked(row.fact).id in judged else replace(row, believes=None) for row in rows
+        )
