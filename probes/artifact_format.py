@@ -97,10 +97,10 @@ def encode(kind: str, body: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
             entry = {"dtype": CODES[dense[name].dtype], "shape": list(dense[name].shape)}
             start, end = end, end + len(pieces[name])
             header[name] = {**entry, "data_offsets": [start, end]}
-            listed[name] = {**entry, "sha256": hashlib.sha256(pieces[name]).hexdigest()}
+            listed[name] = {**entry, "sha256": _digest(pieces[name])}
         content = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "made_by": _version()}
         content |= {"body": body, "tensors": listed}
-        manifest = canonical({**content, "sha256": _digest(content)}, MANIFEST)
+        manifest = canonical({**content, "sha256": _digest(canonical(content, MANIFEST))}, MANIFEST)
         raw = canonical(header, TENSORS)
         raw += b" " * (-len(raw) % 8)
         _read_header(raw, 8 + len(raw) + end, _read_manifest(manifest, None)["tensors"])
@@ -130,7 +130,7 @@ def decode_stream(manifest: bytes, file: BinaryIO, size: int, kind: str | None =
     for name, span in _read_header(bytes(_take(file, length)), size, whole["tensors"]).items():
         entry = whole["tensors"][name]
         data = _take(file, span)
-        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        if _digest(data) != entry["sha256"]:
             fail(TENSORS, f"is damaged: tensor {name!r} does not have the sha256 that the manifest gives")
         if entry["dtype"] == "BOOL" and data.strip(b"\0\1"):
             fail(TENSORS, f"has bytes other than 0 and 1 in tensor {name!r}, which is BOOL")
@@ -175,8 +175,8 @@ def _take(file: BinaryIO, count: int) -> bytearray:
     return data
 
 
-def _digest(content: Mapping[str, Any], *, plain: bool = False) -> str:
-    return hashlib.sha256(canonical(content, MANIFEST, plain=plain)).hexdigest()
+def _digest(raw: bytes | memoryview | bytearray) -> str:
+    return hashlib.sha256(raw).hexdigest()
 
 
 def _version() -> str:
@@ -206,8 +206,9 @@ def _read_manifest(raw: bytes, kind: str | None) -> dict[str, Any]:
         fail(MANIFEST, 'has a "body" or "tensors" that is no object')
     _check_listed(whole["tensors"])
     # The canonical form is asked for byte by byte: there is one manifest for one content.
-    content = {key: value for key, value in whole.items() if key != "sha256"}
-    if canonical(whole, MANIFEST, plain=True) != raw or whole["sha256"] != _digest(content, plain=True):
+    members = {key: canonical({key: whole[key]}, MANIFEST, plain=True)[1:-1] for key in sorted(whole)}  # written once
+    content = b",".join(member for key, member in members.items() if key != "sha256")
+    if b"{" + b",".join(members.values()) + b"}" != raw or whole["sha256"] != _digest(b"{" + content + b"}"):
         fail(MANIFEST, "is damaged or was edited: it does not have its own sha256")
     if kind is not None and whole["kind"] != kind:
         fail(MANIFEST, f"is of kind {whole['kind']!r}, and {kind!r} is wanted")
