@@ -1,7 +1,7 @@
 """Asking: puzzles put to a model in rounds, until each fact is decided.
 
-1. Which forms count: reference facts, those that the model says, get a few puzzles of every form. A form in which fewer
-   than .8 of the answers are right is "not measurable" for this model, and is not asked. The cloze form is the one in
+1. Which forms count: reference facts, those that the model says (know.py), get a few puzzles of every form. A form in
+   which fewer than .8 of the answers are right is "not measurable" for this model, and is not asked. The cloze form is the one in
    which facts are said, and stays in any case.
 2. Rounds: one puzzle of every form that is left for every fact that is open, all prompts of a round in one reading;
    what earlier rounds have read is not read again. Two of three puzzles of the first stream are clozes, the third a
@@ -19,7 +19,7 @@
 
 No probe has a say: the order of the puzzles is drawn.
 
-Limits: reference facts are those that a model says, so a form that it could only do on facts it doesn't say is missed.
+Limits: a form that the model could only do on other facts than the reference facts is missed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,14 +108,18 @@ class Asked:
 
 
 def measure_forms(
-    maker: PuzzleMaker, readers: Mapping[str, Beginnings], references: Sequence[Fact]
+    maker: PuzzleMaker,
+    readers: Mapping[str, Beginnings],
+    references: Sequence[Fact],
+    what: str = "that the model says",
 ) -> tuple[Form, ...]:
-    """Return for each form that the relation has whether the model can do it on facts that it says.
+    """Return for each form that the relation has whether the model can do it on facts that it has.
 
     Args:
         maker: of the topic's puzzles.
         readers: by form.
-        references: facts that the model says.
+        references: facts that the model has, as far as can be told without the form.
+        what: is so of them; stands in `why`.
     """
     found = []
     for form in maker.forms:
@@ -134,9 +138,9 @@ def measure_forms(
             right = sum(puzzle.won(readers[form]) for puzzle in puzzles)
         asked = len(puzzles) if enough else 0
         if not enough:
-            why = f"fewer than {LEAST_REFERENCES} facts of this form that the model says"
+            why = f"fewer than {LEAST_REFERENCES} facts of this form {what}"
         else:
-            why = f"{right} of {asked} right on facts that the model says"
+            why = f"{right} of {asked} right on facts {what}"
         measurable = form == "cloze" or (enough and right >= LEAST_RIGHT * asked)
         found.append(Form(form, right, asked, measurable, why))
     return tuple(found)

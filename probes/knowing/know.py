@@ -1,7 +1,8 @@
 """Know: ask a model about facts, a topic at a time, for each aspect of knowledge.py.
 
 Reference facts, on which forms of puzzles are tried, are those that the model says, where the object is the greedy
-answer, too, first.
+answer, too, first. Where it says fewer than five, those whose cloze puzzles it solves, over all wordings: it may deny
+what it knows.
 
 Two kinds of facts are asked about in their own way. What stands in the prompt alone gets its `contexts` before every
 prompt: it is said and used behind them, and not asked for otherwise. What is there to be acted upon, such as the state
@@ -18,10 +19,10 @@ from probes.errors import BadInput, NotFound, TooFew, nearest
 from probes.facts.facts import Fact, Topic, load_topic, topics
 from probes.facts.templates import find_relation
 from probes.knowing.acting import Task, check_tasks, use_in_tasks
-from probes.knowing.asking import Asked, Form, ask, measure_forms
+from probes.knowing.asking import LEAST_REFERENCES, Asked, Form, ask, measure_forms
 from probes.knowing.beginnings import Beginnings
 from probes.knowing.believing import Belief, believe
-from probes.knowing.betting import Rule
+from probes.knowing.betting import KNOWS, Rule
 from probes.knowing.knowledge import ASPECTS, Knowing, Knowledge, NotMeasurable
 from probes.knowing.puzzles import PuzzleMaker, digest, gives_away
 from probes.knowing.saying import Said, say
@@ -252,14 +253,28 @@ class _One:
         readers = self._readers(maker)
         heads = {text: head for reader in readers.values() for text, head in reader.heads.items()}
         maker = PuzzleMaker(self.topic, self.beside, seed=self.seed, heads=heads)
-        easy = [fact for fact in (*self.asked, *self.background) if fact.id in said and said[fact.id].holds]
-        easy = sorted(easy, key=lambda fact: (not said[fact.id].greedy, digest(f"{self.seed}|reference|{fact.id}")))
-        self.forms = measure_forms(maker, readers, easy[:REFERENCES])
+        self.forms = measure_forms(maker, readers, *self._references(maker, readers, said))
         names = [form.name for form in self.forms if form.measurable]
         if not names:
             return NotMeasurable("; ".join(f"{form.name}: {form.why}" for form in self.forms)), {}
         found = ask(maker, readers, self.asked, names, rule=self.rule, most=self.most)
         return NotMeasurable("no twin fits this fact"), found
+
+    def _references(
+        self, maker: PuzzleMaker, readers: Mapping[str, Beginnings], said: Mapping[str, Said]
+    ) -> tuple[Sequence[Fact], str]:
+        """Return facts on which forms are tried, and what is so of them."""
+        every = (*self.asked, *self.background)
+        found, what = [fact for fact in every if fact.id in said and said[fact.id].holds], "that the model says"
+        if len(found) < LEAST_REFERENCES:  # it may know what it does not say
+            answers = ask(maker, readers, every, ["cloze"], rule=self.rule, most=self.most)
+            known = {id for id, asked in answers.items() if asked.decision == KNOWS}
+            found, what = [fact for fact in every if fact.id in known], "whose cloze puzzles the model solves"
+
+        def order(fact: Fact) -> tuple[bool, int]:
+            return not (fact.id in said and said[fact.id].greedy), digest(f"{self.seed}|reference|{fact.id}")
+
+        return sorted(found, key=order)[:REFERENCES], what
 
     def _readers(self, maker: PuzzleMaker) -> dict[str, Beginnings]:
         objects, found = set(self.reader.heads), {}

@@ -95,6 +95,19 @@ def test_topics_that_are_not_asked_about_still_serve_for_two_hops(told, topic):
         assert set(found.forms) == {"seats"}, "nothing was asked about the other topic"
 
 
+def test_where_nothing_is_said_forms_are_tried_on_facts_whose_cloze_puzzles_are_solved(told, topic, found):
+    """The cloze prompt ends in a word that says nothing, the paraphrases in the subject: denied there, known here."""
+    assert all("that the model says" in form.why for form in found.forms["seats"])
+    cloze = topic.relation.cloze + " word50"
+    texts = ("{subject} {object}.", "word51 {subject} {object}.", "word52 {subject} {object}.")
+    silent = replace(topic, relation=replace(topic.relation, cloze=cloze, paraphrases=texts))
+    asked = know(told, silent, seed=100, aspects=["knows"])
+    assert sum(row.holds("says") for row in asked.rows) < 5
+    assert [(form.asked >= 20, form.measurable) for form in asked.forms["seats"]] == [(True, True)]
+    assert all("whose cloze puzzles the model solves" in form.why for form in asked.forms["seats"])
+    assert sum(row.quadrant == "knows-denies" for row in asked.rows) >= 8
+
+
 def test_the_same_seed_gives_the_same_answer(told, topic, found):
     again = know(told, topic, seed=100)
     assert {**again.to_dict(), "seconds": 0} == {**found.to_dict(), "seconds": 0}
