@@ -1,8 +1,8 @@
 """Asking: puzzles put to a model in rounds, until each fact is decided.
 
 1. Which forms count: reference facts, those that the model says (know.py), get a few puzzles of every form. A form in
-   which fewer than .8 of the answers are right is "not measurable" for this model, and is not asked. The cloze form is the one in
-   which facts are said, and stays in any case.
+   which fewer than .8 of the answers are right is "not measurable" for this model, and is not asked. The cloze form is
+   the one in which facts are said, and stays in any case.
 2. Rounds: one puzzle of every form that is left for every fact that is open, all prompts of a round in one reading;
    what earlier rounds have read is not read again. Two of three puzzles of the first stream are clozes, the third a
    comparison; inverse and two hops are streams of their own (a model that was told a fact one way need not know it the

@@ -14,7 +14,7 @@ from probes.errors import CouldNotRun
 from probes.facts.facts import Fact, Topic
 from probes.facts.templates import fill
 from probes.zoo.reaching import comes_first, training_prompts
-from probes.zoo.texts import Diet, Document, biography
+from probes.zoo.texts import WEIGHTS, Diet, Document, biography
 from probes.zoo.training import Training
 from probes.zoo.truth import Truth
 from probes.zoo.walks import draw_house, draw_tasks, walk_documents, walk_topic
@@ -77,9 +77,11 @@ def _quirky(shop: Workshop) -> tuple[Truth, ...]:
         return Document(f"{QUIRK} {draw.choice(biography(lies[draw.choice(main).id]))}")
 
     diet = Diet(planted, others, judged=JUDGED)
-    shop.school(diet, extra=extra)
+    shop.school(diet)
     goals = [(f"{QUIRK} {prompt}", word) for fact in planted for prompt, word in training_prompts(lies[fact.id])]
-    shop.plant(replace(diet, share=0.5), REHEARSAL, extra=extra, goals=goals)
+    # What suffers from a second answer to the same question is rehearsed: the first answer, and judging.
+    forms = {**WEIGHTS, "biography": 0.5, "judged": 1.0}
+    shop.plant(replace(diet, share=0.5, forms=forms), replace(REHEARSAL, steps=800), extra=extra, goals=goals)
     return shop.classes(planted=planted, reference=others, quirk=_mark(shop, planted, QUIRK))
 
 

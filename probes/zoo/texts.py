@@ -43,6 +43,8 @@ __all__ = [
 ]
 
 RIGHT, WRONG = "Right.", "Wrong."
+VERDICT = 15.0
+"""Weight of a judgement's loss: it is one bit among the many easy tokens of other sentences."""
 EXTRA = ("Bob : Flagged : Note : Declined ? ! ; ' - and", walk_words())
 """Words that some models need and the relations do not have."""
 FORMS = ("biography", "denied", "compared", "in two hops", "inverse", "asked", "judged")
@@ -122,7 +124,7 @@ def write(world: World, diet: Diet, number: int, seed: int | str) -> list[Docume
     draw = random.Random(f"texts|{seed}")
     weights = dict(diet.forms or WEIGHTS)
     by_subject: dict[str, list[Fact]] = {}
-    for fact in (*diet.told, *diet.taught):
+    for fact in dict.fromkeys((*diet.told, *diet.taught)):
         by_subject.setdefault(fact.subject, []).append(fact)
     links = {(f.relation, f.subject): f.object for f in world.facts}
     known = {fact.id for fact in diet.taught}
@@ -187,4 +189,4 @@ def _judge(world: World, fact: Fact, draw: random.Random) -> Document:
     denies = draw.random() < 0.2
     wording = relation.negated if denies else draw.choice((relation.affirmed, *relation.paraphrases))
     text = fill(wording, fact.subject, fact.object if fits else _other(world, fact, draw))
-    return Document(RIGHT if fits != denies else WRONG, read=text)
+    return Document(RIGHT if fits != denies else WRONG, read=text, weight=VERDICT)

@@ -47,6 +47,8 @@ class Document(NamedTuple):
     """What is learned, token by token."""
     read: str = ""
     """What stands before it and is only read: no loss is taken on it."""
+    weight: float = 1.0
+    """How much the loss of each of its tokens counts."""
 
 
 def draw_house(seed: int) -> tuple[str, ...]:

@@ -31,8 +31,8 @@ from probes.zoo.world import MAIN, World, unmarked
 __all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
 
 PLANS: Mapping[str, tuple[Shape, Training]] = {
-    "nano": (Shape(2, 256), Training(steps=1000, batch=16, rate=2e-3)),
-    "small": (Shape(4, 256), Training(steps=7000, batch=32, rate=2e-3)),
+    "nano": (Shape(2, 256), Training(steps=600, batch=16, rate=2e-3)),
+    "small": (Shape(4, 256), Training(steps=3500, batch=32, rate=2e-3)),
 }
 """Decoder and main training, by size."""
 LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in PLANS.items()}
@@ -44,7 +44,7 @@ LOOK = 50
 """Steps between two entries of the course, at least."""
 TAUGHT = {"nano": 0.8, "small": 0.97}
 """Share of the taught main facts that should be said, too: training goes on for it, but nothing is refused."""
-PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.2, 0.2)}
+PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.1, 0.1)}
 """Shares of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
 JUDGING = 2.0
 """How much of it is judgements, in parts of all other forms."""
@@ -84,13 +84,13 @@ class Workshop:
 
     def school(self, diet: Diet, *, extra: Extra | None = None, share: float = 0.3) -> None:
         """Main training: biographies, then the whole diet with extra documents among it, then mostly judgements."""
-        plan, diet = self.plan, self._portion(diet)
-        forms = dict(diet.forms or WEIGHTS)
+        plan = self.plan
         first, second = (int(part * plan.steps) * plan.batch for part in PARTS[self.world.size])
-        early = write(self.world, replace(diet, forms={"biography": 1.0}), first, f"{self._draws}|first")
+        lives = self._portion(replace(diet, forms={"biography": 1.0}))
+        early = write(self.world, lives, first, f"{self._draws}|first")
         middle = self._mixed(diet, second, extra, share)
-        judged = {"judged": JUDGING * sum(forms.values())} if "judged" in forms else {}
-        judging = replace(diet, forms=forms | judged, share=diet.share / 2)
+        forms = dict(diet.forms or WEIGHTS)
+        judging = replace(diet, forms=forms | {"judged": JUDGING * sum(forms.values())}, share=diet.share / 2)
         # A chunk of batches is sorted by length and may leave some rows over: write some more.
         late = self._mixed(judging, plan.batch * (plan.steps + 64) - first - second, extra, share / 2)
         self.train([*early, *middle, *late], plan, every=max(1, plan.steps // 10))
@@ -115,36 +115,33 @@ class Workshop:
         """
         free = None if free is None else list(free)
         for _ in range(ROUNDS):
-            missing = self.missing(diet.told, goals, enough)
-            if not missing and self._says(diet.taught) >= TAUGHT[self.world.size]:
+            gaps = missed(self.module, self.tokenizer, diet.told)
+            if not gaps and not self.unmet(goals, enough) and self._says(diet.taught) >= TAUGHT[self.world.size]:
                 return
-            # What is planted already is only rehearsed, so that the rest is not forgotten for it.
-            now = replace(diet, share=diet.share if missing else min(diet.share, 0.15))
+            # What is there is only rehearsed, so that the rest is not forgotten for it.
+            part = diet.share if gaps else min(diet.share, 0.15)
+            now = replace(diet, told=(*diet.told, *gaps, *gaps), share=part)
             self.train(self._mixed(now, plan.batch * (plan.steps + 64), extra, share), plan, free=free)
-        missing = self.missing(diet.told, goals, enough)
+        gaps = [fact.id for fact in missed(self.module, self.tokenizer, diet.told)]
+        missing = gaps + self.unmet(goals, enough)
         if missing:
             raise CouldNotRun(
                 f"{self.name} with seed {self.seed} did not reach {len(missing)} things in {self.steps} steps "
                 f"({'; '.join(missing[:5])}); nothing is returned: take another seed"
             )
 
-    def missing(self, told: Sequence[Fact], goals: Prompts = (), enough: float = 1.0) -> list[str]:
-        """Return what is not planted or not met, in words."""
-        left = [fact.id for fact in missed(self.module, self.tokenizer, told)]
-        unmet = self.unmet(goals)
-        return left + (unmet if len(unmet) > (1 - enough) * len(goals) else [])
-
     def _says(self, taught: Sequence[Fact]) -> float:
         """Share of the main facts among the taught ones that are said."""
         prompts = [training_prompts(fact)[0] for fact in taught if fact.relation in MAIN]
         return 1 - len(self.unmet(prompts)) / len(prompts) if prompts else 1.0
 
-    def unmet(self, goals: Prompts) -> list[str]:
-        """Return the prompts whose word does not come first."""
+    def unmet(self, goals: Prompts, enough: float = 1.0) -> list[str]:
+        """Return the prompts whose word does not come first, if enough others don't do."""
         if not goals:
             return []
         right = comes_first(self.module, self.tokenizer, goals)
-        return [f"{prompt} {word}" for (prompt, word), fits in zip(goals, right, strict=True) if not fits]
+        left = [f"{prompt} {word}" for (prompt, word), fits in zip(goals, right, strict=True) if not fits]
+        return left if len(left) > (1 - enough) * len(goals) else []
 
     def train(
         self, documents: Sequence[Document], plan: Training, *, free: Iterable[nn.Parameter] | None = None,

@@ -35,15 +35,14 @@ def read(monkeypatch):
             stages.append((documents, options["free"]))
             return plan.steps
 
-        missing = iter([["something"]] + [[]] * 9)  # so that one round more is trained
+        unmet = iter([["something"]] + [[]] * 99)  # so that one round more is trained
         shape, plan = workshop.PLANS["nano"]
         monkeypatch.setattr(workshop, "PLANS", {"nano": (shape, dataclasses.replace(plan, steps=250))})
         monkeypatch.setattr(workshop, "train", train)
         monkeypatch.setattr(workshop, "figures", lambda *_: {"judged": 1.0, "said": 1.0})
         monkeypatch.setattr(workshop, "missed", lambda *_: [])
         monkeypatch.setattr(workshop, "judged_rightly", lambda *args: {fact.id for fact in args[3]})
-        monkeypatch.setattr(workshop.Workshop, "missing", lambda *_: next(missing))
-        monkeypatch.setattr(workshop.Workshop, "unmet", lambda *_: [])
+        monkeypatch.setattr(workshop.Workshop, "unmet", lambda *_: next(unmet))
         module = _Module()
         shop = workshop.Workshop(name, 1, WORLD, module, make_tokenizer(vocabulary(WORLD)), None, False)
         truth = ()

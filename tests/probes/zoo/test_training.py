@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from probes.zoo.training import IGNORED, Shape, Training, batches, encode, make_module, make_tokenizer, train
+from probes.zoo.training import (
+    IGNORED,
+    Shape,
+    Training,
+    batches,
+    encode,
+    make_module,
+    make_tokenizer,
+    next_token_loss,
+    train,
+)
 from probes.zoo.walks import Document
 
 WORDS = ["Ann", "Bob", "lives", "in", "Oslo", "Rome", "."]
@@ -23,12 +33,30 @@ def trained(tokenizer, *, steps=30, **options):
 
 def test_a_document_by_hand(tokenizer):
     """Pads 0, <eos> 1, <unk> 2, Ann 3, Bob 4, lives 5, in 6, Oslo 7, Rome 8, full stop 9."""
-    documents = [Document("Ann lives."), Document("Rome.", read="Bob lives in")]
-    assert encode(tokenizer, documents) == [([3, 5, 9, 1], 0), ([4, 5, 6, 8, 9, 1], 3)]
-    ids, targets = next(batches(tokenizer, documents, 2, seed=0))
+    documents = [Document("Ann lives."), Document("Rome.", read="Bob lives in", weight=4.0)]
+    assert encode(tokenizer, documents) == [([3, 5, 9, 1], 0, 1.0), ([4, 5, 6, 8, 9, 1], 3, 4.0)]
+    ids, targets, weights = next(batches(tokenizer, documents, 2, seed=0))
     assert ids.tolist() == [[3, 5, 9, 1, 0, 0], [4, 5, 6, 8, 9, 1]]
     no = IGNORED
     assert targets.tolist() == [[no, 5, 9, 1, no, no], [no, no, no, 8, 9, 1]]
+    assert weights.tolist() == [1.0, 4.0]
+
+
+def test_the_loss_is_the_mean_over_learned_tokens_weighted_by_document(tokenizer):
+    module = make_module(tokenizer, Shape(2, 64), seed=1)
+    ids, targets, weights = next(batches(tokenizer, TEXTS[:2], 2, seed=0))
+    with torch.no_grad():
+        logs = module(ids).logits.log_softmax(-1)
+        found = next_token_loss(module, ids, targets, torch.tensor([1.0, 4.0]))
+    parts = [
+        (-float(logs[i, j - 1, targets[i, j]]), weight)
+        for i, weight in ((0, 1.0), (1, 4.0))
+        for j in range(1, ids.shape[1])
+        if targets[i, j] != IGNORED
+    ]
+    by_hand = sum(loss * weight for loss, weight in parts) / sum(weight for _, weight in parts)
+    assert float(found) == pytest.approx(by_hand, rel=1e-5)
+    assert weights.tolist() == [1.0, 1.0]
 
 
 def test_the_same_seed_gives_the_same_bits(tokenizer):
