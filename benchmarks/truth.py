@@ -62,7 +62,7 @@ def main() -> None:
         for (name, seed), job in ran.items():
             try:
                 found = job.result()
-            except probes.CouldNotRun as error:  # a model that did not get there: said, and counted for nothing
+            except probes.BeliefError as error:  # a model that did not get there: said, and counted for nothing
                 failed[f"{name}, seed {seed}"] = str(error)
                 continue
             total = found if total is None else total + found

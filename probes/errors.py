@@ -83,6 +83,9 @@ class TooFew(Inconclusive, ValueError):
         super().__init__(message)
         self.needed = needed
 
+    def __reduce__(self) -> tuple:  # else it could not come back from another process
+        return type(self), (str(self), self.needed)
+
 
 def nearest(name: str, allowed: Iterable[str], most: int = 12) -> str:
     """Return the end of a sentence that helps after a wrong name: the closest name, and what there is.

@@ -8,7 +8,8 @@
    comparison; inverse and two hops are streams of their own (a model that was told a fact one way need not know it the
    other way round; Berglund et al. 2023, 2309.12288).
 3. Bets (betting.py): who confuses a subject firmly may be right of it in one stream by luck, in every puzzle; luck in
-   two is rare. So to know is to be right in two streams at least, or in the only one. "Knows" is said when the mean
+   two is rare. So to know is to be right in two streams at least, or in the only one that the relation and the model
+   leave (know.py takes "knows" back there where the model is not seen to say anything). "Knows" is said when the mean
    over pairs of streams of the smaller wealth reaches 1 / alpha (the smaller of two is worth no more than either),
    "does not know" when of the reciprocal wealths all but one have reached 2 / alpha: of two streams that know, one is
    then among them. A stream that is refuted by itself is not asked further.
@@ -35,7 +36,7 @@ from probes.knowing.betting import IGNORANT, KNOWS, UNDECIDED, Rule, right_rate
 from probes.knowing.puzzles import FORMS, Puzzle, PuzzleMaker
 from probes.reading.metrics import Estimate
 
-__all__ = ["ONE_WAY", "Asked", "Form", "ask", "measure_forms"]
+__all__ = ["LEAST_REFERENCES", "ONE_WAY", "SAYS", "STREAMS", "Asked", "Form", "ask", "measure_forms"]
 
 ONE_WAY = "one way"
 """Decision: right in one stream and not in the others, which may be knowing one way or luck."""
@@ -44,6 +45,8 @@ STREAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"object": ("cloze", "cloze", "comparison"), "inverse": ("inverse",), "two hops": ("two hops",)}
 )
 """What is bet on by itself, and the forms that take turns in it."""
+SAYS = "that the model says"
+"""What reference facts are, by default."""
 LEAST_REFERENCES = 5
 LEAST_RIGHT = 0.8
 TRIES = 4
@@ -111,7 +114,7 @@ def measure_forms(
     maker: PuzzleMaker,
     readers: Mapping[str, Beginnings],
     references: Sequence[Fact],
-    what: str = "that the model says",
+    what: str = SAYS,
 ) -> tuple[Form, ...]:
     """Return for each form that the relation has whether the model can do it on facts that it has.
 
@@ -123,6 +126,9 @@ def measure_forms(
     """
     found = []
     for form in maker.forms:
+        if form == "cloze" and what != SAYS:  # they were found by it
+            found.append(Form(form, 0, 0, True, "asked in any case"))
+            continue
         puzzles = []
         for fact in references:
             used: list[str] = []

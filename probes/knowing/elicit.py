@@ -43,6 +43,8 @@ ASKING = ("Every sentence here is true.", "The answer of an expert who checks ev
 """What is put in front of a cloze prompt to ask for the truth; written before anything was measured."""
 LEAST = 8
 """Facts that are not said, without which there is nothing to bring up."""
+DIRECTIONS = 19
+"""Random directions, at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +79,12 @@ class Elicited:
         totals = self.random[:, new].sum(1)
         beyond = int((totals >= self.steered[new].sum()).sum())
         found["random_p"] = permutation_p(beyond, len(totals), of="random directions, which bring up as many")
-        lead = self.steered[new] - self.random[:, new].mean(0)
-        found["over_random"] = mean(lead, how="steered less the mean of random directions, paired by fact; t interval")
+        # Directions differ, and all facts share each: the spread that counts is that over directions.
+        own, others = float(self.steered[new].mean()), self.random[:, new].mean(1)
+        found["over_random"] = Estimate(
+            own - others.mean(), own - others.max(), own - others.min(), len(others), 1 - 2 / (len(others) + 1),
+            "steered less the mean of random directions; interval: less their extremes",
+        )  # fmt: skip
         for prompt, said in self.asked.items():
             found[f"asked: {prompt}"] = _share(said[new], "facts not said before, asked for the truth")
             lead = self.steered[new].astype(float) - said[new]
@@ -153,16 +159,16 @@ def elicit(
         coefficient: in residual norms; None: the largest that ordinary text can bear (cost.py).
         prompts: what is put before a cloze prompt to ask for the truth.
         texts: ordinary texts in the model's language, to price the steering by; by default this project's own.
-        directions: random directions, 10 at least.
+        directions: random directions, 19 at least: to come first of 20 by luck has probability .05.
         seed: of the random directions.
         progress: show a bar on standard error, if that is a terminal.
 
     Raises:
-        TooFew: fewer than 8 of the facts are not said, or fewer than 10 directions.
+        TooFew: fewer than 8 of the facts are not said, or fewer than 19 directions.
         BadInput: facts that are not the topic's; whatever `steer` refuses.
     """
-    if directions < 10:
-        raise TooFew(f"{directions} random directions say too little; give 10 or more", 10)
+    if directions < DIRECTIONS:
+        raise TooFew(f"{directions} random directions say too little; give {DIRECTIONS} or more", DIRECTIONS)
     facts = topic.facts if only is None else tuple(only)
     strange = {fact.id for fact in facts} - {fact.id for fact in topic.facts}
     if strange:

@@ -1,8 +1,9 @@
 """Know: ask a model about facts, a topic at a time, for each aspect of knowledge.py.
 
 Reference facts, on which forms of puzzles are tried, are those that the model says, where the object is the greedy
-answer, too, first. Where it says fewer than five, those whose cloze puzzles it solves, over all wordings: it may deny
-what it knows.
+answer, too, first. Where these are no more than luck would bring about (one of k objects comes first by luck in one
+fact of k), those whose cloze puzzles it solves, over all wordings: it may deny what it knows. Firm wrong associations
+solve clozes, too, so then no fact is known by cloze puzzles alone.
 
 Two kinds of facts are asked about in their own way. What stands in the prompt alone gets its `contexts` before every
 prompt: it is said and used behind them, and not asked for otherwise. What is there to be acted upon, such as the state
@@ -15,11 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from scipy.stats import binom
+
 from probes.errors import BadInput, NotFound, TooFew, nearest
 from probes.facts.facts import Fact, Topic, load_topic, topics
 from probes.facts.templates import find_relation
 from probes.knowing.acting import Task, check_tasks, use_in_tasks
-from probes.knowing.asking import LEAST_REFERENCES, Asked, Form, ask, measure_forms
+from probes.knowing.asking import LEAST_REFERENCES, ONE_WAY, SAYS, STREAMS, Asked, Form, ask, measure_forms
 from probes.knowing.beginnings import Beginnings
 from probes.knowing.believing import Belief, believe
 from probes.knowing.betting import KNOWS, Rule
@@ -38,6 +41,8 @@ PROBED = 300
 """Facts that truth probes are fitted on, when fewer are asked about and the topic has them."""
 REFERENCES = 16
 """Reference facts, at most."""
+LUCK = 0.01
+"""Probability with which as many facts come out right by luck, below which they count as had."""
 
 
 def know(
@@ -253,11 +258,14 @@ class _One:
         readers = self._readers(maker)
         heads = {text: head for reader in readers.values() for text, head in reader.heads.items()}
         maker = PuzzleMaker(self.topic, self.beside, seed=self.seed, heads=heads)
-        self.forms = measure_forms(maker, readers, *self._references(maker, readers, said))
+        references, what = self._references(maker, readers, said)
+        self.forms = measure_forms(maker, readers, references, what)
         names = [form.name for form in self.forms if form.measurable]
-        if not names:
-            return NotMeasurable("; ".join(f"{form.name}: {form.why}" for form in self.forms)), {}
         found = ask(maker, readers, self.asked, names, rule=self.rule, most=self.most)
+        if what != SAYS and set(names) <= set(STREAMS["object"]):
+            found = {
+                id: replace(each, decision=ONE_WAY) if each.decision == KNOWS else each for id, each in found.items()
+            }
         return NotMeasurable("no twin fits this fact"), found
 
     def _references(
@@ -265,16 +273,22 @@ class _One:
     ) -> tuple[Sequence[Fact], str]:
         """Return facts on which forms are tried, and what is so of them."""
         every = (*self.asked, *self.background)
-        found, what = [fact for fact in every if fact.id in said and said[fact.id].holds], "that the model says"
-        if len(found) < LEAST_REFERENCES:  # it may know what it does not say
+        found, what = [fact for fact in every if fact.id in said and said[fact.id].holds], SAYS
+        if not self._beyond_luck(found, every):
             answers = ask(maker, readers, every, ["cloze"], rule=self.rule, most=self.most)
             known = {id for id, asked in answers.items() if asked.decision == KNOWS}
             found, what = [fact for fact in every if fact.id in known], "whose cloze puzzles the model solves"
+            found = found if self._beyond_luck(found, every) else []
 
         def order(fact: Fact) -> tuple[bool, int]:
             return not (fact.id in said and said[fact.id].greedy), digest(f"{self.seed}|reference|{fact.id}")
 
         return sorted(found, key=order)[:REFERENCES], what
+
+    def _beyond_luck(self, some: Sequence[Fact], every: Sequence[Fact]) -> bool:
+        """Whether some are more than would come first by luck, at 1 %, and enough to try forms on."""
+        objects = len({fact.object for fact in self.topic.facts})
+        return len(some) >= LEAST_REFERENCES and binom.sf(len(some) - 1, len(every), 1 / objects) < LUCK
 
     def _readers(self, maker: PuzzleMaker) -> dict[str, Beginnings]:
         objects, found = set(self.reader.heads), {}

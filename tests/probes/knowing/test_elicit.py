@@ -60,21 +60,21 @@ def axis(sign=1.0):
 
 
 def test_a_belief_that_is_held_back_is_brought_up_by_its_direction_and_by_no_other(withholding):
-    found = elicit(withholding, TOPIC, axis(), coefficient=1.0, directions=10, prompts=("please",))
+    found = elicit(withholding, TOPIC, axis(), coefficient=1.0, directions=20, prompts=("please",))
     assert found.plain.tolist() == [True] * 2 + [False] * 10
     figures = found.figures
     assert figures["steered"].value == 1.0
     assert figures["kept"].value == 1.0
     assert figures["random"].value < 0.5
     assert figures["over_random"].lower > 0
-    assert figures["random_p"].value <= 2 / 11
+    assert figures["random_p"].value == 1 / 21
     assert figures["over_asked: please"].lower > 0
     assert "says 10 of 10 facts that it did not say, more than along random directions" in found.sentence
     assert set(found.to_dict()["facts"]) == {fact.id for fact in TOPIC.facts}
 
 
 def test_the_other_way_brings_nothing_up(withholding):
-    found = elicit(withholding, TOPIC, axis(-1.0), coefficient=1.0, directions=10, prompts=())
+    found = elicit(withholding, TOPIC, axis(-1.0), coefficient=1.0, directions=20, prompts=())
     assert found.figures["steered"].value == 0.0
     assert found.figures["over_random"].lower <= 0
     assert "no more than along random directions" in found.sentence or "less than along" in found.sentence
@@ -82,20 +82,33 @@ def test_the_other_way_brings_nothing_up(withholding):
 
 
 def test_without_a_dose_the_largest_that_ordinary_text_can_bear_is_taken(withholding):
-    found = elicit(withholding, TOPIC, axis(), directions=10, prompts=())
+    found = elicit(withholding, TOPIC, axis(), directions=20, prompts=())
     assert found.coefficient in [2.0**-i for i in range(7)]
     assert found.cost.value <= 0.02 or found.coefficient == 2.0**-6
 
 
 def test_the_price_is_that_of_the_texts_given(withholding):
     texts = ["word1 word2 word3 now", "word5 word6 is the city"]
-    ours = elicit(withholding, TOPIC, axis(), coefficient=0.5, directions=10, prompts=(), texts=texts)
-    plain = elicit(withholding, TOPIC, axis(), coefficient=0.5, directions=10, prompts=())
+    ours = elicit(withholding, TOPIC, axis(), coefficient=0.5, directions=20, prompts=(), texts=texts)
+    plain = elicit(withholding, TOPIC, axis(), coefficient=0.5, directions=20, prompts=())
     assert ours.cost.n == 2
     assert ours.cost.value != plain.cost.value
     assert (ours.steered == plain.steered).all()
     with pytest.raises(TooFew, match="0 ordinary texts of three tokens"):
         elicit(withholding, TOPIC, axis(), coefficient=0.5, prompts=(), texts=["word1"])
+
+
+def test_a_direction_like_the_random_ones_is_no_more_than_they_are_however_many_facts_it_brings_up():
+    """8 of 20 random directions bring all 20 facts up, the others none; this one brings up 16."""
+    facts = tuple(Fact(f"word{i}", "seat", f"word{i + 20}") for i in range(20))
+    random = np.zeros((20, 20), bool)
+    random[:8] = True
+    parts = {"plain": np.zeros(20, bool), "random": random, "asked": {}, "cost": Estimate(0.0, 0.0, 0.0, 2)}
+    found = Elicited("toy", "d", 0.5, facts, steered=np.arange(20) < 16, **parts)
+    assert found.figures["random_p"].value == pytest.approx(9 / 21)
+    assert "no more than along random directions" in found.sentence
+    found = Elicited("toy", "d", 0.5, facts, steered=np.arange(20) < 20, **parts | {"random": random & False})
+    assert ", more than along random directions" in found.sentence
 
 
 def test_the_figures_by_hand():
@@ -112,7 +125,8 @@ def test_the_figures_by_hand():
     assert figures["steered"].value == pytest.approx(2 / 3)
     assert figures["random"].value == pytest.approx((1 / 3 + 0) / 2)
     assert figures["random_p"].value == pytest.approx(1 / 3)
-    assert figures["over_random"].value == pytest.approx((0.5 + 1 + 0) / 3)
+    over = figures["over_random"]
+    assert (over.value, over.lower, over.upper) == pytest.approx((2 / 3 - 1 / 6, 2 / 3 - 1 / 3, 2 / 3))
     assert figures["over_asked: please"].value == pytest.approx((1 + 1 - 1) / 3)
     assert figures["kept"].value == 0.0
     assert figures["kept_random"].value == 1.0

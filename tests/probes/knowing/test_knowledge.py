@@ -1,9 +1,11 @@
 """Four aspects of a fact on tiny models whose weights say what is known: the output matrix answers for the subject."""
 
 import json
+import random
 from dataclasses import replace
 
 import pytest
+import torch
 
 import probes
 from probes.errors import BadInput, NotFound
@@ -95,17 +97,53 @@ def test_topics_that_are_not_asked_about_still_serve_for_two_hops(told, topic):
         assert set(found.forms) == {"seats"}, "nothing was asked about the other topic"
 
 
-def test_where_nothing_is_said_forms_are_tried_on_facts_whose_cloze_puzzles_are_solved(told, topic, found):
-    """The cloze prompt ends in a word that says nothing, the paraphrases in the subject: denied there, known here."""
-    assert all("that the model says" in form.why for form in found.forms["seats"])
-    cloze = topic.relation.cloze + " word50"
-    texts = ("{subject} {object}.", "word51 {subject} {object}.", "word52 {subject} {object}.")
-    silent = replace(topic, relation=replace(topic.relation, cloze=cloze, paraphrases=texts))
-    asked = know(told, silent, seed=100, aspects=["knows"])
-    assert sum(row.holds("says") for row in asked.rows) < 5
-    assert [(form.asked >= 20, form.measurable) for form in asked.forms["seats"]] == [(True, True)]
-    assert all("whose cloze puzzles the model solves" in form.why for form in asked.forms["seats"])
-    assert sum(row.quadrant == "knows-denies" for row in asked.rows) >= 8
+@pytest.fixture
+def silent(idle):
+    """A model that answers a subject or object that ends a prompt, and a topic whose cloze prompt ends otherwise."""
+
+    def make(answers, back=True):
+        model = idle()
+        rows, head = model.module.get_input_embeddings().weight, model.module.get_output_embeddings().weight.clone()
+        for asked, answer in [*answers, *((b, a) for a, b in answers if back)]:
+            a, b = (model.encode(text)[0] for text in (asked, answer))
+            head[b] += 20 * rows[a].detach()
+        model.module.get_output_embeddings().weight = torch.nn.Parameter(head.detach())
+        texts = ("{subject} {object}.", "word51 {subject} {object}.", "word52 {subject} {object}.")
+        inverse = ("word53 {object}", "word54 {object}")
+        relation = Relation(
+            name="seat", affirmed="the city of {subject} is {object}", negated="the city of {subject} is not {object}",
+            paraphrases=texts, cloze="the city of {subject} word50", inverse=inverse,
+        )  # fmt: skip
+        return model, relation
+
+    return make
+
+
+def test_where_nothing_is_said_forms_are_tried_on_facts_whose_cloze_puzzles_are_solved(silent):
+    """Denied at the cloze prompt, known in its other wordings and the other way round: it takes both to know."""
+    for back, decided in ((True, {KNOWS}), (False, {ONE_WAY})):
+        model, relation = silent([(f"word{i}", f"word{16 + i}") for i in range(16)], back)
+        facts = tuple(Fact(f"word{i}", "seat", f"word{16 + i}", topic="seats") for i in range(16))
+        asked = know(model, Topic("seats", relation, facts), seed=100, aspects=["knows"])
+        assert not any(row.holds("says") for row in asked.rows)
+        forms = {form.name: form for form in asked.forms["seats"]}
+        assert forms["inverse"].measurable is back
+        assert forms["inverse"].why.endswith("right on facts whose cloze puzzles the model solves")
+        answered = [row.asked.decision for row in asked.rows if row.asked]
+        assert len(answered) >= 14
+        assert set(answered) == decided, "known two ways; without the way back clozes alone are not enough"
+
+
+def test_firm_wrong_associations_that_are_right_by_luck_are_not_known(silent):
+    """Every subject has one of four objects firmly, drawn by lot: right for one in four, in every cloze puzzle."""
+    draw = random.Random(0)
+    model, relation = silent([(f"word{i}", f"word{30 + draw.randrange(4)}") for i in range(30)], back=False)
+    facts = tuple(Fact(f"word{i}", "seat", f"word{30 + i % 4}", topic="seats") for i in range(30))
+    asked = know(model, Topic("seats", relation, facts), seed=100, aspects=["knows"])
+    decided = [row.asked.decision for row in asked.rows if row.asked]
+    assert decided.count(ONE_WAY) >= 5, "the lucky ones solve their clozes"
+    assert KNOWS not in decided
+    assert not any(row.holds("knows") for row in asked.rows)
 
 
 def test_the_same_seed_gives_the_same_answer(told, topic, found):
