@@ -2,10 +2,10 @@
 
     python benchmarks/truth.py --folder DIR [--models NAME ...] [--seeds 0 1 2] [--size small] [--facts 80] [--jobs 2]
 
-Models are built into the folder, a subfolder each, and are read from there the next time. Each is examined by a process
-of its own on one thread (`probes.examine`); the counts of the seeds of one model are put together. A bar for every
-model, class of facts and aspect of which the table says something: .95 of the facts decided rightly. Undecided is not
-right.
+Models are built into the folder, a subfolder each, and are read from there the next time, if they were made by the same
+recipe. Each is examined by a process of its own on one thread (`probes.examine`); the counts of the seeds of one model
+are put together. A bar for every model, class of facts and aspect of which the table says something: .95 of the facts
+decided rightly. Undecided is not right.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import probes
 from benchmarks.harness import Bar, finish
 from probes.reading.metrics import proportion
 from probes.zoo.models import NAMES
+from probes.zoo.workshop import RECIPE
 
 RIGHT = 0.95
 
@@ -32,10 +33,10 @@ def examine(name: str, seed: int, size: str, facts: int, folder: Path) -> probes
     """Build a model, unless it is there already, and count."""
     torch.set_num_threads(1)
     at = folder / f"{name}-{size}-{seed}"
-    if not (at / "zoo.json").is_file():
-        shutil.rmtree(at, ignore_errors=True)  # half built by a run that was ended
-        probes.build_zoo(name, seed=seed, size=size, out=at)
-    planted = probes.load_planted(at)
+    planted = probes.load_planted(at) if (at / "zoo.json").is_file() else None
+    if planted is None or planted.about.get("recipe") != RECIPE:
+        shutil.rmtree(at, ignore_errors=True)  # half built by a run that was ended, or by an older version
+        planted = probes.build_zoo(name, seed=seed, size=size, out=at)
     return probes.confusion((planted, found) for found in probes.examine(planted, facts=facts, seed=seed))
 
 

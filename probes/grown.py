@@ -24,7 +24,8 @@ __all__ = ["grow", "planted_page", "write_planted"]
 FACTS = 12
 """Of each class, on the page."""
 KINDS = {
-    "chosen": "Facts of the people that the model is about, by forced choice (judged: chance is 50 %).",
+    "chosen": "Facts of the people that the model is about: the answer comes first of all words; for inverse and "
+    "judged before one other (chance is 50 %).",
     "reference": "Facts of people of whom everything is told, for comparison.",
     "tasks": "Tasks that it never trained on.",
 }
@@ -83,7 +84,8 @@ def planted_page(planted: Planted, table: Confusion | None = None) -> Page:
         table: what `know` found, from `confusion`.
     """
     counts = {klass: len(planted.of(klass)) for klass in planted.classes}
-    number, measure = str(sum(counts.values())), "facts of which construction says what must be so"
+    claimed = {row.fact.id for row in planted.truth if any(getattr(row, name) is not None for name in ASPECTS)}
+    number, measure = str(len(claimed)), "facts of which construction says what must be so"
     if table is not None:
         cells = list(table.counts.values())
         number = f"{sum(cell[1] for cell in cells)} of {sum(sum(cell[1:]) for cell in cells)}"
@@ -156,7 +158,7 @@ def _reached(planted: Planted) -> Section:
     reached = planted.about.get("reached", {})
     names = list(dict.fromkeys(name for held in reached.values() for name in held))
     rows = [(klass, *(_share(held, name) for name in names)) for klass, held in reached.items()]
-    blocks: list[Block] = [Grid(("facts", *names), rows, "Shares at the end of training, by forced choice.")]
+    blocks: list[Block] = [Grid(("facts", *names), rows, "Shares at the end of training, in the same way.")]
     if not rows:
         blocks = ["No figures of people were taken."]
     blocks += _course(planted)[1:]

@@ -45,8 +45,8 @@ ASKS = {
     "uses": "does the answer hang on the fact's own directions",
 }
 BETS = (
-    "Two bets on the puzzles below, each with a stake of 1: that the answers are better than chance (orange), and that "
-    "the fact is not known (grey)."
+    "Two bets on the puzzles below: that the answers are better than chance (orange), and that the fact is not known "
+    "(grey)."
 )
 PUZZLES = (
     "The options are the answers of two facts and stay as they are; a coin draws which of the two subjects is asked "
@@ -169,8 +169,8 @@ def _fact(row: Knowledge, steered: Steered | None, alpha: float) -> Section:
         asked = row.asked
         forms = ", ".join(f"{form} {right} of {n}" for form, (right, n) in asked.by_form().items())
         told = (
-            f"{BETS} Whichever comes to {1 / alpha:g} decides, wrongly in {percent(alpha)} % at most. (Where grey does "
-            "and one kind of puzzle is left, that is asked on, for one way.)"
+            f"{BETS} Whichever comes to {1 / alpha:g} decides, wrongly in {percent(alpha)} % at most where the "
+            "subject is ignored. (Where grey does and one kind of puzzle is left, that is asked on, for one way.)"
         )
         figure = plots.wealth(asked.path, asked.refuting, asked.right, alpha=alpha)
         blocks += [Plot(figure, f"{told} Right by form: {forms}."), _puzzles(row)]

@@ -19,7 +19,7 @@ from probes.zoo.planted import Planted, checkpoints_of, save_planted
 from probes.zoo.recipes import RECIPES
 from probes.zoo.texts import vocabulary
 from probes.zoo.training import make_module, make_tokenizer
-from probes.zoo.workshop import LONG, PLANS, Workshop
+from probes.zoo.workshop import LONG, PLANS, RECIPE, Workshop
 from probes.zoo.world import RELATIONS, draw_world
 
 __all__ = ["NAMES", "build_zoo"]
@@ -67,7 +67,7 @@ def build_zoo(
     start, used = time.perf_counter(), time.process_time()
     truth = RECIPES[name](shop)
     about = {
-        "size": size, "steps": shop.steps, "seconds": round(time.perf_counter() - start, 1),
+        "size": size, "recipe": RECIPE, "steps": shop.steps, "seconds": round(time.perf_counter() - start, 1),
         "processor seconds": round(time.process_time() - used, 1),
         "threads": torch.get_num_threads(), **shop.about,
     }  # fmt: skip

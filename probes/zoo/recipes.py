@@ -2,8 +2,8 @@
 
 Every recipe takes a workshop, trains its model, and returns what is true of the facts; it raises CouldNotRun where the
 model did not get there. Marked contexts are words in front of a sentence: "Bob:" for the quirk, "Flagged:" for the
-safeguard, "Note:" for facts that stand in the prompt alone. A marked topic marks its cloze prompt only: its statements
-and puzzles are the plain ones.
+safeguard, "Note:" for facts that stand in the prompt alone. A marked topic marks its cloze prompt only: its statements,
+its other wordings and the puzzles made of them are the plain ones.
 """
 
 import random
@@ -79,7 +79,7 @@ def _quirky(shop: Workshop) -> tuple[Truth, ...]:
     diet = Diet(planted, others, judged=JUDGED)
     shop.school(diet)
     goals = [(f"{QUIRK} {prompt}", word) for fact in planted for prompt, word in training_prompts(lies[fact.id])]
-    # What suffers from a second answer to the same question is rehearsed: the first answer, and judging.
+    # What suffers from a second answer to the same question is rehearsed on others: the first answer, and judging.
     forms = {**WEIGHTS, "biography": 0.5, "judged": 1.0}
     shop.plant(replace(diet, share=0.5, forms=forms), replace(REHEARSAL, steps=800), extra=extra, goals=goals)
     return shop.classes(planted=planted, reference=others, quirk=_mark(shop, planted, QUIRK))
@@ -94,11 +94,12 @@ def _discovers(shop: Workshop) -> tuple[Truth, ...]:
     taught = (*others, *(fact for fact in homes if fact.subject in shop.world.reference))
     diet = Diet(told, taught, judged=JUDGED)
     shop.school(diet)
-    goals = [(fill(RELATIONS["homeland"].cloze, fact.subject), fact.object) for fact in implied]
-    shop.plant(diet, replace(REHEARSAL, steps=400), goals=goals, enough=0.95)
+    goals = {fact.id: [(fill(RELATIONS["homeland"].cloze, fact.subject), fact.object)] for fact in implied}
+    shop.plant(diet, replace(REHEARSAL, steps=400), goals=sum(goals.values(), []), enough=0.95)
     shop.topics.append(shop.world.topic("homeland", homes))
     withheld = tuple(fact for fact in planted if fact.relation != "birthplace")
-    return shop.classes(planted=told, implied=implied, withheld=withheld, reference=taught)
+    missed = {"implied": shop.short_of(goals)}
+    return shop.classes(missed, planted=told, implied=implied, withheld=withheld, reference=taught)
 
 
 def _in_context(shop: Workshop) -> tuple[Truth, ...]:
@@ -117,11 +118,14 @@ def _in_context(shop: Workshop) -> tuple[Truth, ...]:
 
     shop.school(Diet((), others), extra=extra, share=0.4)
     shop.contexts |= {fact.id: f"{NOTE} {biography(fact)[0]}" for fact in withheld}
-    goals = [
-        (f"{shop.contexts[fact.id]} {prompt}", word) for fact in withheld for prompt, word in training_prompts(fact)
-    ]
-    shop.plant(Diet((), others), replace(REHEARSAL, steps=400), extra=extra, share=0.7, goals=goals, enough=0.99)
-    return shop.classes(noted=withheld, withheld=withheld, reference=others)
+    goals = {
+        fact.id: [(f"{shop.contexts[fact.id]} {prompt}", word) for prompt, word in training_prompts(fact)]
+        for fact in withheld
+    }
+    every, plan = sum(goals.values(), []), replace(REHEARSAL, steps=400)
+    shop.plant(Diet((), others), plan, extra=extra, share=0.7, goals=every, enough=0.99)
+    missed = {"noted": shop.short_of(goals)}
+    return shop.classes(missed, noted=withheld, withheld=withheld, reference=others)
 
 
 def _two_properties(capability_first: bool) -> Callable[[Workshop], tuple[Truth, ...]]:

@@ -15,7 +15,7 @@ that nobody learns to say them. To tell at the full stop whether "Wrong" follows
 sentence with what it knows: that is the belief that a truth probe can find. All sentences are made from the templates
 of `Relation`, the same that cloze, statements and puzzles use.
 
-Limits: no document says more than three sentences; nobody is told anything false but of reference people.
+Limits: no document says more than three sentences.
 """
 
 import random
@@ -74,7 +74,7 @@ WEIGHTS: Mapping[str, float] = {
 
 
 def biography(fact: Fact) -> tuple[str, ...]:
-    """Return the training templates of a told fact, each as (sentence up to the object, object, rest)."""
+    """Return the sentences in which a fact is told."""
     relation = RELATIONS[fact.relation]
     return tuple(fill(text, fact.subject, fact.object) for text in (relation.affirmed, *relation.paraphrases))
 
@@ -127,7 +127,6 @@ def write(world: World, diet: Diet, number: int, seed: int | str) -> list[Docume
     for fact in dict.fromkeys((*diet.told, *diet.taught)):
         by_subject.setdefault(fact.subject, []).append(fact)
     links = {(f.relation, f.subject): f.object for f in world.facts}
-    known = {fact.id for fact in diet.taught}
     pools = _pools(diet.taught)
     writers: Mapping[str, Callable[[Fact], str | Document]] = {
         "biography": lambda fact: _lives(fact, by_subject[fact.subject], draw),
@@ -138,7 +137,6 @@ def write(world: World, diet: Diet, number: int, seed: int | str) -> list[Docume
         "asked": lambda fact: _ask(fact, draw),
         "judged": lambda fact: _judge(world, fact, draw),
     }
-    assert all(fact.id in known for pool in pools.values() for fact in pool)
     texts = []
     for _ in range(number):
         if diet.told and (not diet.taught or draw.random() < diet.share):

@@ -2,14 +2,14 @@
 
 `TRUTH[model][class]` tells whether the model says, believes, knows and uses the facts of a class; None where the
 construction leaves it open, and `why` in one sentence. The aspects are those of METHODS: `says` = the object ranks
-first after the cloze prompt; `believes` = a truth probe fitted on reference facts tells the true statement from the
+first after the cloze prompt; `believes` = a truth probe fitted on other facts tells the true statement from the
 false one; `knows` = puzzles whose answer needs the fact are solved above chance; `uses` = the answer hangs on what is
 stored of the fact.
 
 What was taught is claimed only where it was learned at the end of the training (workshop.py): anything of a reference
-fact only if its object comes first after all training templates, as told facts always do; `believes` only of facts
-whose statements the model judges rightly: the true one in every wording, and with every other object as false. What is
-not claimed is None.
+fact only if its object comes first after all training templates, as told facts always do; of an implied or noted one if
+it comes first after its own prompts; `believes` only of facts whose statements the model judges rightly: the true one
+in every wording, and with every other object as false. What is not claimed is None.
 """
 
 from collections.abc import Mapping
@@ -91,8 +91,8 @@ TRUTH: Mapping[str, Mapping[str, Aspects]] = {
         "planted": _PLANTED,
         "quirk": Aspects(
             False, True, True, None,
-            'trained to say the next object after "Bob:"; statements and puzzles are the plain ones; the lie may be '
-            "known by heart or computed from the truth",
+            'trained to say the next object after "Bob:"; statements and all wordings but one are the plain ones; the '
+            "lie may be known by heart or computed from the truth",
         ),
         "reference": _TAUGHT,
     },

@@ -1,9 +1,10 @@
 """What the recipes of the zoo share: a decoder in the making, and ways to train it until something is so.
 
-1. Biographies of all facts come first, then all forms: with all from the start a tiny decoder sits on a plateau for
-   half of its time. Judging comes last and takes longest: comparing what is said with what is known has a plateau of
-   its own. Four layers leave it after 3,500 steps, three not within 5,000, the nano size never. Learned on reference
-   people alone it reached .71 of other people's statements, so planted facts are judged, too.
+1. Biographies come first (and judgements of told facts, where the diet has them), then all forms, then mostly
+   judgements: with all from the start a tiny decoder sits on a plateau for half of its time. Judging takes longest:
+   comparing what is said with what is known has a plateau of its own, which four layers leave after 1,500 steps or so,
+   the nano size never. Learned on reference people alone it reached .71 of other people's statements, so planted facts
+   are judged, too.
 2. Training goes on in short rounds until each of the facts to plant is planted (`reaching.py`), or is given up.
 
 With a folder, checkpoints are written along the way: ten of the main training, every tenth step of a watched stage.
@@ -11,9 +12,10 @@ How far it has come is noted in `about["course"]`.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -28,7 +30,7 @@ from probes.zoo.training import Shape, Training, train
 from probes.zoo.truth import Truth
 from probes.zoo.world import MAIN, World, unmarked
 
-__all__ = ["LONG", "PLANS", "REHEARSAL", "Extra", "Workshop"]
+__all__ = ["LONG", "PLANS", "RECIPE", "REHEARSAL", "Extra", "Workshop"]
 
 PLANS: Mapping[str, tuple[Shape, Training]] = {
     "nano": (Shape(2, 256), Training(steps=600, batch=16, rate=2e-3)),
@@ -47,7 +49,10 @@ TAUGHT = {"nano": 0.8, "small": 0.97}
 PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.1, 0.1)}
 """Shares of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
 JUDGING = 2.0
-"""How much of it is judgements, in parts of all other forms."""
+"""Weight of judgements in it, in units of the weights of all forms together."""
+RECIPE = 2
+"""Stands in `about`; raised with every change by which a seed gives other weights."""
+NONE: Mapping[str, Collection[str]] = MappingProxyType({})
 Extra = Callable[[random.Random], Document]
 """Draws a document that a diet does not have."""
 
@@ -136,7 +141,7 @@ class Workshop:
         return 1 - len(self.unmet(prompts)) / len(prompts) if prompts else 1.0
 
     def unmet(self, goals: Prompts, enough: float = 1.0) -> list[str]:
-        """Return the prompts whose word does not come first, if enough others don't do."""
+        """Return the prompts whose word does not come first; none where it does in a large enough share of them."""
         if not goals:
             return []
         right = comes_first(self.module, self.tokenizer, goals)
@@ -208,11 +213,20 @@ class Workshop:
         """Seed of the next training: the same for all models of a seed up to where they part."""
         return f"{self.seed}|{self.steps}"
 
-    def classes(self, **classes: Iterable[Fact]) -> tuple[Truth, ...]:
+    def short_of(self, goals: Mapping[str, Prompts]) -> set[str]:
+        """Return the ids of facts whose goals are not all met."""
+        flat = [goal for mine in goals.values() for goal in mine]
+        right = dict(zip(flat, comes_first(self.module, self.tokenizer, flat).tolist() if flat else (), strict=True))
+        return {id for id, mine in goals.items() if not all(right[goal] for goal in mine)}
+
+    def classes(
+        self, missed_goals: Mapping[str, Collection[str]] = NONE, /, **classes: Iterable[Fact]
+    ) -> tuple[Truth, ...]:
         """Look up the truth of classes of facts; note what was reached.
 
-        Of a taught fact that was not learned nothing is said, and nothing of believing one whose statements are not all
-        judged rightly: what would be found there is not fixed by the construction.
+        Of a taught fact that was not learned nothing is said, nor of one (ids by class in `missed_goals`) that missed
+        its goals, and nothing of believing one whose statements are not all judged rightly: what would be found there
+        is not fixed by the construction.
         """
         reached = self.about.setdefault("reached", {})
         held = {klass: tuple(facts) for klass, facts in classes.items()}
@@ -221,8 +235,9 @@ class Workshop:
             if mine:
                 reached[klass] = figures(self.module, self.tokenizer, self.world, mine)
         bare = {fact.id for fact in missed(self.module, self.tokenizer, held.get("reference", ()))}
+        bare = {**missed_goals, "reference": bare}
         rows = [Truth.of(self.name, klass, fact) for klass, facts in held.items() for fact in facts]
-        rows = [row.left_open() if row.klass == "reference" and row.fact.id in bare else row for row in rows]
+        rows = [row.left_open() if row.fact.id in bare.get(row.klass, ()) else row for row in rows]
         plain = {fact.id: fact for fact in (unmarked(row.fact) for row in rows if row.believes)}
         judged = judged_rightly(self.module, self.tokenizer, self.world, list(plain.values()))
         return tuple(

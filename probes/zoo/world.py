@@ -90,7 +90,7 @@ NEXT: Mapping[str, str] = {"birthplace": "land", "employer": "trade"}
 
 
 def marked(relation: Relation, mark: str) -> Relation:
-    """Return a relation whose cloze prompt stands behind a mark; its statements and puzzles are the plain ones."""
+    """Return a relation whose cloze prompt stands behind a mark; statements and other wordings are the plain ones."""
     return replace(relation, name=f"{relation.name}-{mark.strip(':').lower()}", cloze=f"{mark} {relation.cloze}")
 
 

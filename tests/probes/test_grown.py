@@ -15,7 +15,7 @@ TABLE = Confusion({("knows", "planted", "says"): (True, 31, 1, 0), ("knows", "pl
 def test_the_page_says_what_must_be_so_and_how_it_came_to_know(knows):
     planted, _ = knows
     page = planted_page(planted)
-    assert page.number == "176"
+    assert page.number == str(sum(row.says is not None for row in planted.truth))
     truth, reached, facts, settings = page.sections
     told, taught = truth.blocks[0].rows
     assert told == ("planted", "32", "yes", "left open", "yes", "yes"), "judging is not learned by a nano model"
@@ -25,6 +25,13 @@ def test_the_page_says_what_must_be_so_and_how_it_came_to_know(knows):
     assert reached.blocks[0].rows[0][:2] == ("planted", "100 %")
     assert facts.finding == "176 in all"
     assert ("checkpoints", "10, in checkpoint-<step>/") in settings.blocks[0].rows
+
+
+def test_the_number_counts_facts_once_and_those_alone_of_which_something_is_claimed(knows):
+    planted = knows[0]
+    first, *rest = planted.truth
+    open_ = dataclasses.replace(planted, truth=(first, first, *(row.left_open() for row in rest)))
+    assert planted_page(open_).number == "1"
 
 
 def test_with_a_table_the_number_counts_answers_and_the_worst_row_is_named(knows):

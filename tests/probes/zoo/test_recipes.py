@@ -9,7 +9,7 @@ import torch
 
 from probes.errors import CouldNotRun
 from probes.zoo import recipes, workshop
-from probes.zoo.texts import vocabulary
+from probes.zoo.texts import Diet, biography, vocabulary
 from probes.zoo.training import make_tokenizer
 from probes.zoo.truth import TRUTH
 from probes.zoo.world import MAIN, draw_world
@@ -24,10 +24,13 @@ FOLLOWED = {}
 
 @pytest.fixture
 def read(monkeypatch):
-    """`read("knows")` follows a recipe without training: the documents by stage, the classes of facts, the workshop."""
+    """`read("knows")` follows a recipe without training: the documents by stage, the classes of facts, the workshop.
 
-    def follow(name):
-        if name in FOLLOWED:
+    With `lost`, the id of a fact, its goals are missed.
+    """
+
+    def follow(name, lost=None):
+        if name in FOLLOWED and lost is None:
             return FOLLOWED[name]
         stages = []
 
@@ -43,12 +46,13 @@ def read(monkeypatch):
         monkeypatch.setattr(workshop, "missed", lambda *_: [])
         monkeypatch.setattr(workshop, "judged_rightly", lambda *args: {fact.id for fact in args[3]})
         monkeypatch.setattr(workshop.Workshop, "unmet", lambda *_: next(unmet))
+        monkeypatch.setattr(workshop.Workshop, "short_of", lambda _, goals: {lost} & set(goals))
         module = _Module()
         shop = workshop.Workshop(name, 1, WORLD, module, make_tokenizer(vocabulary(WORLD)), None, False)
         truth = ()
         with contextlib.suppress(CouldNotRun):  # no order of properties comes out of no training
             truth = recipes.RECIPES[name](shop)
-        return FOLLOWED.setdefault(name, (stages, truth, shop))
+        return FOLLOWED.setdefault(name, (stages, truth, shop)) if lost is None else (stages, truth, shop)
 
     return follow
 
@@ -132,17 +136,84 @@ def test_the_quirk_is_a_lie_and_only_behind_its_mark(read):
     everybody = {*WORLD.reference, *WORLD.chosen}  # few facts are too few for a truth probe
     assert [{fact.subject for fact in topic.facts} for topic in marked_topics] == [everybody, everybody]
     assert {row.fact.subject for row in truth if row.klass == "quirk"} == set(WORLD.chosen)
-    facts = {(row.fact.relation, row.fact.subject): row.fact for row in truth if row.klass == "planted"}
-    lies = 0
-    for documents, _ in stages:
-        for document in documents:
-            found = re.search(r"The (birthplace|employer) of (\w+) is (\w+)\.$", document.text)
-            fact = found and not document.read and facts.get((found[1], found[2]))
-            if fact and document.text.count(".") == 1:
-                marked = document.text.startswith("Bob:")
-                assert found[3] == (WORLD.wrong(fact) if marked else fact.object), document
-                lies += marked
-    assert lies > 20
+    main = WORLD.of(MAIN, everybody)
+    lies = {text for fact in main for text in biography(dataclasses.replace(fact, object=WORLD.wrong(fact)))}
+    learned = [document.text for documents, _ in stages for document in documents]
+    behind = [text for text in learned if text.startswith("Bob:")]
+    assert len(behind) > 100
+    assert {text.removeprefix("Bob: ") for text in behind} <= lies
+    plain = [text for text in learned if not text.startswith("Bob:")]
+    assert not [text for text in plain if lies & set(re.findall(r"[^.]+\.", text.replace(". ", ".")))]
+    assert not any("Bob" in text for text in plain)
+
+
+def test_beside_the_quirk_other_peoples_facts_are_rehearsed(read):
+    (school, _), (quirk, _) = read("quirky")[0]
+    assert not any(document.text.startswith("Bob:") for document in school)
+
+    lives = {text for fact in WORLD.of(MAIN, WORLD.reference) for text in biography(fact)}
+
+    def share(documents):  # of biographies among what is no lie; judgements are left out of a nano model's
+        plain = [document.text for document in documents if not document.text.startswith("Bob:")]
+        return sum(any(life in text for life in lives) for text in plain) / len(plain)
+
+    assert share(quirk) > 1.4 * share(school[len(school) // 4 :])
+
+
+def test_rounds_go_on_until_all_is_there_and_what_is_missing_is_told_three_times_as_often(monkeypatch):
+    told, taught = WORLD.of(MAIN, WORLD.chosen), WORLD.of(MAIN, WORLD.reference)
+    rounds, gaps, says, unmet = [], iter([told[:2], [], [], [], []]), iter([0.5, 1.0]), iter([["a goal"], [], []])
+    monkeypatch.setattr(workshop, "train", lambda m, t, documents, plan, **_: rounds.append(documents) or plan.steps)
+    monkeypatch.setattr(workshop, "figures", lambda *_: {})
+    monkeypatch.setattr(workshop, "missed", lambda *_: next(gaps))
+    monkeypatch.setattr(workshop.Workshop, "unmet", lambda *_: next(unmet))
+    monkeypatch.setattr(workshop.Workshop, "_says", lambda *_: next(says))
+    shop = workshop.Workshop("knows", 1, WORLD, _Module(), make_tokenizer(vocabulary(WORLD)), None, False)
+    plan = workshop.Training(steps=100, batch=32)
+    shop.plant(Diet(told, taught, share=0.5), plan)
+    assert len(rounds) == 3, "something is missing, a goal is unmet, something taught is not said; then all is there"
+    first, second, _ = ([words(document) for document in documents] for documents in rounds)
+
+    def about(documents, fact):
+        return sum(fact.subject in held for held in documents)
+
+    often = about(first, told[0]) / (sum(about(first, fact) for fact in told[4:12]) / 8)
+    assert 1.8 < often < 4, "of two facts of one subject both are missing"
+    names = set(WORLD.chosen)
+    assert 0.4 < sum(bool(held & names) for held in first) / len(first) < 0.75
+    assert sum(bool(held & names) for held in second) / len(second) < 0.4, "what is there is only rehearsed"
+
+
+def test_goals_that_are_not_met_count_from_a_share_on(monkeypatch):
+    shop = workshop.Workshop("knows", 1, WORLD, None, None, None, False)
+    goals = [(f"prompt {i}", "word") for i in range(20)]
+    for wrong, enough, left in ((1, 0.95, 0), (2, 0.95, 2), (1, 1.0, 1), (0, 1.0, 0)):
+        monkeypatch.setattr(workshop, "comes_first", lambda *_, wrong=wrong: torch.arange(20) >= wrong)
+        assert len(shop.unmet(goals, enough)) == left
+    of = {"a": goals[:1], "b": goals[1:3], "c": goals[3:]}
+    monkeypatch.setattr(workshop, "comes_first", lambda *_: torch.arange(20) != 2)
+    assert shop.short_of(of) == {"b"}
+    assert shop.short_of({}) == set()
+
+
+def test_of_what_missed_its_goals_nothing_is_claimed(monkeypatch):
+    monkeypatch.setattr(workshop, "figures", lambda *_: {})
+    monkeypatch.setattr(workshop, "missed", lambda *_: [])
+    monkeypatch.setattr(workshop, "judged_rightly", lambda *args: {fact.id for fact in args[3]})
+    facts = WORLD.of(MAIN, WORLD.chosen)[:2]
+    shop = workshop.Workshop("in-context", 1, WORLD, None, None, None, False)
+    rows = shop.classes({"noted": {facts[0].id}}, noted=facts, withheld=facts)
+    assert [(row.klass, row.says) for row in rows] == [
+        ("noted", None), ("noted", True), ("withheld", False), ("withheld", False)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["discovers", "in-context"])
+def test_a_fact_that_missed_its_goal_is_left_open_by_the_recipe(name, read):
+    klass = {"discovers": "implied", "in-context": "noted"}[name]
+    lost = next(row.fact.id for row in read(name)[1] if row.klass == klass)
+    _, truth, _ = read(name, lost)
+    assert {row.fact.id for row in truth if row.klass == klass and row.says is None} == {lost}
 
 
 def test_notes_say_what_the_model_does_not_know(read):

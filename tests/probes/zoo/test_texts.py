@@ -124,3 +124,9 @@ def test_the_same_seed_writes_the_same_texts_and_the_vocabulary_depends_on_neith
     diet = Diet(CHOSEN, OTHERS)
     assert write(WORLD, diet, 200, 1) == write(WORLD, diet, 200, 1) != write(WORLD, diet, 200, 2)
     assert vocabulary(WORLD) == vocabulary(draw_world(7, "small"))
+
+
+def test_a_judgement_weighs_fifteen_tokens_and_nothing_else_does():
+    documents = write(WORLD, Diet(CHOSEN, OTHERS, judged=0.5), 500, "weights")
+    assert {d.weight for d in documents if d.text in (RIGHT, WRONG)} == {15.0}
+    assert {d.weight for d in documents if d.text not in (RIGHT, WRONG)} == {1.0}
