@@ -6,8 +6,9 @@ With scores s_1, s_2, ... a statistic has a value at every token t that depends 
 2. rolling_mean(w): the mean of the last w scores; of all there are while there are fewer.
 3. max_rolling_mean(w): the largest rolling mean so far.
 4. cusum(drift): S_t = max(0, S_{t-1} + s_t - drift), S_0 = 0: small excesses over the drift add up.
-5. centred_cusum(drift, first): the same of scores less the mean of the stream's own first scores, 0 while those come
-   in; blind to what was there from the first token on, so run it beside another.
+5. centred_cusum(drift, first, cap): the same of scores less the mean of the stream's own first scores, 0 while those
+   come in; blind to what was there from the first token on, so run it beside another. With a cap, a score counts for
+   no more than that far from the mean (it is winsorised): single outliers of heavy-tailed noise then add up to little.
 
 Each is written once, as a step from a state over a chunk of tokens to the next state. A whole stream is one chunk, a
 stream under way is chunks of one; numbers are added oldest first in both, one operation a token, so that the results
@@ -154,10 +155,21 @@ def cusum(drift: float) -> Statistic:
     return Statistic(f"cusum({float(drift)!r})", lambda scores: (scores.new_zeros(scores.shape[:-1]),), step)
 
 
-def centred_cusum(drift: float, first: int = 50) -> Statistic:
-    """CUSUM of scores less the mean of the stream's own `first` scores; 0 at those."""
+def centred_cusum(drift: float, first: int = 50, cap: float | None = None) -> Statistic:
+    """CUSUM of scores less the mean of the stream's own `first` scores; 0 at those.
+
+    Args:
+        drift: in units of the score; half the shift that is looked for.
+        first: tokens whose mean is the centre.
+        cap: how far from the centre a score counts, at most, in units of the score (2.5 standard deviations of benign
+            scores, say); None: as far as it lies.
+    """
     _check_number(drift, "a drift")
     _check_count(first, "the number of first tokens")
+    if cap is not None:
+        _check_number(cap, "a cap")
+        if cap <= 0:
+            raise BadInput(f"a cap is {cap!r}; it is above 0")
 
     def step(state: State, scores: Tensor) -> tuple[Tensor, State]:
         level, total, known = state
@@ -166,7 +178,10 @@ def centred_cusum(drift: float, first: int = 50) -> Statistic:
             if known < first:
                 total, known = total + score, known + 1
             else:
-                level = (level + (score - total / first - drift)).clamp_min(0)
+                excess = score - total / first
+                if cap is not None:
+                    excess = excess.clamp(-cap, cap)
+                level = (level + (excess - drift)).clamp_min(0)
             values.append(level)
         return _stack(values, scores), (level, total, known)
 
@@ -174,7 +189,8 @@ def centred_cusum(drift: float, first: int = 50) -> Statistic:
         zero = scores.new_zeros(scores.shape[:-1])
         return zero, zero, 0
 
-    return Statistic(f"centred_cusum({float(drift)!r}, {first})", start, step)
+    capped = "" if cap is None else f", {float(cap)!r}"
+    return Statistic(f"centred_cusum({float(drift)!r}, {first}{capped})", start, step)
 
 
 STATISTICS: Mapping[str, Callable[..., Statistic]] = MappingProxyType(

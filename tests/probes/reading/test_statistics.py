@@ -19,7 +19,10 @@ from probes.reading.statistics import (
     rolling_mean,
 )
 
-EVERY = [maximum(), rolling_mean(1), rolling_mean(7), max_rolling_mean(5), cusum(0.3), centred_cusum(0.2, 6)]
+EVERY = [
+    maximum(), rolling_mean(1), rolling_mean(7), max_rolling_mean(5), cusum(0.3), centred_cusum(0.2, 6),
+    centred_cusum(0.2, 6, 1.1),
+]  # fmt: skip
 
 
 def _slow(name: str, scores: list[float]) -> list[float]:
@@ -40,7 +43,8 @@ def _slow(name: str, scores: list[float]) -> list[float]:
         else:
             first = int(numbers[1])
             centre = math.fsum(so_far[:first]) / first
-            excess = [s - centre - float(numbers[0]) for s in so_far[first:]]
+            cap = float(numbers[2]) if len(numbers) > 2 else math.inf
+            excess = [min(cap, max(-cap, s - centre)) - float(numbers[0]) for s in so_far[first:]]
             found.append(max(math.fsum(excess[i:]) for i in range(len(excess) + 1)))
     return found
 
@@ -58,6 +62,7 @@ def test_four_tokens_by_hand():
     assert centred_cusum(0.0, 2)(scores).tolist() == [0, 0, 0, 0]
     assert centred_cusum(0.0, 2)(torch.tensor([1.0, 3.0, 5.0, 1.0])).tolist() == [0, 0, 3, 2]
     assert cusum(1.0).largest(scores) == 2
+    assert centred_cusum(0.0, 2, 2.0)(torch.tensor([1.0, 3.0, 5.0, -9.0, 9.0, 9.0])).tolist() == [0, 0, 2, 0, 2, 4]
 
 
 @pytest.mark.parametrize("statistic", EVERY, ids=str)
@@ -164,6 +169,9 @@ def test_what_cannot_be_a_statistic_is_refused():
             cusum(drift)
     with pytest.raises(NotFound, match="did you mean 'cusum'"):
         parse_statistic("cusun(0.5)")
+    for cap in (0, -1.0, math.nan):
+        with pytest.raises(BadInput, match="a cap"):
+            centred_cusum(0.2, 6, cap)
     for name in ("cusum", "cusum(a)", "max(3)", "rolling_mean(2.5)", "rolling_mean(0)"):
         with pytest.raises(BadInput):
             parse_statistic(name)
