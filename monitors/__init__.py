@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "breaker.breaker": ["Breaker", "BreakerOpen"],
         "breaker.journal": ["Journal"],
         "breaker.rule": ["Policy", "State"],
-        "calibration": ["Threshold", "calibrate"],
+        "calibration": ["Threshold", "calibrate", "calibrate_streams"],
         "live.guard": ["Guarded", "Reply", "guard"],
         "live.recorder": ["record"],
         "monitor": ["Monitor"],

@@ -1,8 +1,8 @@
 """Monitor: probes, what is done with their scores, and the threshold that says alarm; one frozen thing, saved as one
 folder.
 
-The score of a token is the largest over the probes, the statistic of a response the running maximum of its tokens'
-scores, and the alarm is that statistic strictly above the threshold. The certified rate is the Monitor's: the
+The score of a token is the largest over the probes; running statistics of the scores are compared with the limits of
+the threshold, and an alarm is where one of them is strictly above its own. The certified rate is the Monitor's: the
 probability that it alarms on one benign response.
 """
 
@@ -46,7 +46,7 @@ class Monitor:
 
     def __repr__(self) -> str:
         sites = ", ".join(str(probe.site) for probe in self.probes)
-        return f"Monitor({self.concept!r}, {sites}, alarm above {self.threshold.value:.4g})"
+        return f"Monitor({self.concept!r}, {sites}, alarm where {self.threshold.crossed})"
 
     @property
     def sites(self) -> tuple[Site, ...]:

@@ -79,14 +79,14 @@ def _certificate(evidence: DemoEvidence) -> list[Block]:
         ("false alarms per response", f"at most {percent(limit.rate)} % of each benign kind"),
         ("confidence", f"{percent(limit.confidence)} %" if limit.confidence is not None else "none stated"),
         ("horizon", f"{limit.horizon} tokens; what comes later is not certified"),
-        ("statistic", {"max": "largest score so far"}.get(limit.statistic, limit.statistic)),
+        ("alarm", limit.crossed),
         *((f"generation: {said(name)}", _value(value)) for name, value in limit.generation.items()),
         *((f"prompts: {said(name)}", _value(value)) for name, value in limit.prompt_mix.items()),
         ("made", limit.made),
         ("valid until", limit.valid_until or "not stated"),
     ]
     kinds = [
-        (said(kind), str(n), _value(limit.per_kind[kind]), _share(evidence.by_kind.get(kind)))
+        (said(kind), str(n), _value(limit.per_kind["max"][kind]), _share(evidence.by_kind.get(kind)))
         for kind, n in limit.groups.items()
     ]
     head = ("benign kind", "groups", "threshold of its own", "false alarms on unseen responses")

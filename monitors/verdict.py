@@ -1,12 +1,12 @@
 """Verdict: what one response comes to: CLEAR, ALARM or INVALID, and the token that decided.
 
 The rule of a pass. A response is CLEAR where there is at least one probe, every probe was fed in every forward pass,
-every score is finite and none above the threshold, and as many tokens were scored as were accepted (at least one).
+every score is finite and no statistic above its limit, and as many tokens were scored as were accepted (at least one).
 Anything else is no pass:
 
-1. Walk the scores in token order. The first that is not finite makes the response INVALID, the first strictly above
-   the threshold makes it an ALARM; whichever comes first decides, so an alarm is not undone by what the model emits
-   after it.
+1. Walk the tokens in order. The first whose score is not finite makes the response INVALID, the first at which a
+   statistic is strictly above its limit makes it an ALARM; whichever comes first decides, so an alarm is not undone by
+   what the model emits after it.
 2. A walk that met neither is INVALID where there is no probe, a probe was deaf, nothing was accepted, or scored and
    accepted differ.
 
@@ -16,12 +16,12 @@ anything through.
 Score t (1-based) was read where token t was decided. For a response that is stopped, the token whose score crossed
 counts as accepted, though it is never released.
 
-Limits: the only statistic so far is the running maximum. Several probes come in as one score a token, and whoever
-takes their maximum must keep NaN (torch does, Python's `max` does not).
+Limits: several probes come in as one score a token, and whoever takes their maximum must keep NaN (torch does,
+Python's `max` does not). Statistics come in computed: this file is of the standard library alone.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -43,8 +43,8 @@ class Limit(Protocol):
     """What `judge` needs of a threshold; `monitors.calibration.Threshold` is one."""
 
     @property
-    def value(self) -> float:
-        """An alarm is strictly above it."""
+    def limits(self) -> Mapping[str, float]:
+        """By statistic; an alarm is strictly above one of them."""
 
     @property
     def horizon(self) -> int:
@@ -66,7 +66,7 @@ class Verdict:
     score: float
     """Score of that token, or of the last one; NaN where nothing was scored."""
     statistic: float
-    """Running maximum of the finite scores up to there; NaN where there is none."""
+    """Value there of the statistic that decided, or of the first that there is; NaN where there is none."""
     reason: str
     """One sentence with numbers only: no text of prompt or response."""
     scored: int
@@ -84,7 +84,7 @@ class Verdict:
             raise BadInput(f"outcome {self.outcome!r} is not an Outcome; it is one of {', '.join(map(str, Outcome))}")
         earned = self.token is None and self.scored == self.accepted >= 1 and math.isfinite(self.statistic)
         if self.outcome is Outcome.CLEAR and not earned:
-            given = f"{self.scored} tokens scored of {self.accepted} accepted and a maximum of {self.statistic}"
+            given = f"{self.scored} tokens scored of {self.accepted} accepted and a statistic of {self.statistic}"
             raise BadInput(f"a CLEAR with {given}; a pass needs every token scored and finite; use Verdict.invalid")
         if self.outcome is Outcome.ALARM and (self.token is None or self.token < 1):
             raise BadInput(f"an ALARM at token {self.token!r}; name the token that crossed, counted from 1")
@@ -111,43 +111,70 @@ class Verdict:
 
 
 def judge(
-    scores: Sequence[float], accepted: int, threshold: Limit, *, probes: int = 1, deaf: str = "", request_id: str = ""
+    scores: Sequence[float],
+    accepted: int,
+    threshold: Limit,
+    *,
+    trace: Mapping[str, Sequence[float]] | None = None,
+    probes: int = 1,
+    deaf: str = "",
+    request_id: str = "",
 ) -> Verdict:
     """Judge one response by the rule of a pass.
 
     Args:
         scores: one score for each token that was scored, in token order; higher = more of the concept.
         accepted: tokens generated, the one that crossed included, at least 0.
-        threshold: its value, its horizon in tokens, and whether it is certified.
+        threshold: its limits, its horizon in tokens, and whether it is certified.
+        trace: by statistic, its value at each token that was scored (`Threshold.trace`); not needed where the only one
+            is "max".
         probes: how many probes the scores come from.
         deaf: why some probe missed a forward pass of this response; empty where each was fed in every one.
         request_id: the caller's name for the response.
 
     Raises:
-        BadInput: the threshold is not finite, or `accepted` is no count: the caller's mistakes, no findings.
+        BadInput: a limit is not finite, a statistic is not in the trace or of another length, or `accepted` is no
+            count: the caller's mistakes, no findings.
     """
-    if not math.isfinite(threshold.value):
-        raise BadInput(f"the threshold is {threshold.value}; nothing can be judged against it; use a finite number")
+    limits, scores = dict(threshold.limits), [float(score) for score in scores]
+    if not limits or not all(map(math.isfinite, limits.values())):
+        raise BadInput(f"the threshold has the limits {limits}; nothing can be judged against them; use finite numbers")
     if accepted < 0:
         raise BadInput(f"{accepted} tokens accepted; the count is at least 0")
-    values = [float(score) for score in scores]
-    counts = {"scored": len(values), "accepted": accepted, "request_id": request_id}
-    highest = math.nan
-    for token, score in enumerate(values, start=1):
-        if not math.isfinite(score):
-            reason = f"the score of token {token} is {score}"
-            return Verdict.invalid(reason, token=token, score=score, statistic=highest, **counts)
-        highest = score if math.isnan(highest) else max(highest, score)
-        if score > threshold.value:
-            reason = f"the score of token {token} is {score:.4g}, above {threshold.value:.4g}"
+    if trace is None and set(limits) == {"max"}:
+        trace = {"max": _running_maximum(scores)}
+    lengths = {name: len(values) for name, values in (trace or {}).items()}
+    if lengths != dict.fromkeys(limits, len(scores)):
+        raise BadInput(f"{len(scores)} scores, limits of {sorted(limits)}, a trace of {lengths}; trace each statistic")
+    counts = {"scored": len(scores), "accepted": accepted, "request_id": request_id}
+    now = last = math.nan
+    for token, score in enumerate(scores, start=1):
+        at = {name: float(trace[name][token - 1]) for name in limits}
+        lost = [("the score", score), *at.items()]  # a sum may be too large where no score is
+        what = next((f"{name} at token {token} is {value}" for name, value in lost if not math.isfinite(value)), "")
+        if what:
+            return Verdict.invalid(what, token=token, score=score, statistic=now, **counts)
+        now, last = next(iter(at.values())), score
+        crossed = next((name for name, value in at.items() if value > limits[name]), None)
+        if crossed is not None:
+            reason = f"{crossed} at token {token} is {at[crossed]:.4g}, above {limits[crossed]:.4g}"
             within = threshold.certified and token <= threshold.horizon
-            return Verdict(Outcome.ALARM, token, score, highest, reason, certified=within, **counts)
-    last = values[-1] if values else math.nan
-    if flaw := _flaw(len(values), accepted, probes, deaf):
-        return Verdict.invalid(flaw, score=last, statistic=highest, **counts)
-    reason = f"the highest of {accepted} scores is {highest:.4g}, not above {threshold.value:.4g}"
+            return Verdict(Outcome.ALARM, token, score, at[crossed], reason, certified=within, **counts)
+    if flaw := _flaw(len(scores), accepted, probes, deaf):
+        return Verdict.invalid(flaw, score=last, statistic=now, **counts)
+    highest = ", ".join(f"{name} {max(trace[name]):.4g}, not above {limit:.4g}" for name, limit in limits.items())
+    reason = f"over {accepted} tokens at most: {highest}"
     within = threshold.certified and accepted <= threshold.horizon
-    return Verdict(Outcome.CLEAR, None, last, highest, reason, certified=within, **counts)
+    return Verdict(Outcome.CLEAR, None, last, now, reason, certified=within, **counts)
+
+
+def _running_maximum(scores: Sequence[float]) -> list[float]:
+    """Return the largest score so far; NaN from the first on that is not finite."""
+    found, highest = [], -math.inf
+    for score in scores:
+        highest = max(highest, score) if math.isfinite(score) and not math.isnan(highest) else math.nan
+        found.append(highest)
+    return found
 
 
 def _flaw(scored: int, accepted: int, probes: int, deaf: str) -> str:

@@ -139,20 +139,22 @@ class Guarded:
     def _answer(
         self, batch: dict[str, Tensor], names: list[str], options: dict[str, Any], asked: Sequence[str | Chat]
     ) -> Reply:
-        limit = self.monitor.threshold.value
-        with self._recorder.request(batch["input_ids"], limit=limit, stop=self._stop) as recording:
+        threshold = self.monitor.threshold
+        with self._recorder.request(batch["input_ids"], limits=threshold.limits, stop=self._stop) as recording:
             sequences = self.model.generate_ids(batch, **options, stopping=[recording])
         start, void = batch["input_ids"].shape[1], self._why_void(options, asked)
         released, texts, verdicts, streams = sequences.clone(), [], [], []
         rows = zip(sequences[:, start:].tolist(), recording.scores(), names, strict=True)
         for row, (ids, scores, name) in enumerate(rows):
             length, finished = self.model.response_length(ids, **options)
-            if self._stop and self._stopped_at(scores) <= length:  # what stands behind a stopped row is padding, too
-                length, finished = self._stopped_at(scores), False
+            at = self._stopped_at(scores)
+            if self._stop and at <= length:  # what stands behind a stopped row is padding, too
+                length, finished = at, False
             ids, scores = ids[:length], scores[:length]
+            about = {"probes": len(self.monitor.probes), "request_id": name}
             deaf = recording.deaf if len(scores) < length else ""
-            several = len(self.monitor.probes)
-            verdict = judge(scores.tolist(), length, self.monitor.threshold, probes=several, deaf=deaf, request_id=name)
+            trace = threshold.trace(scores)
+            verdict = judge(scores.tolist(), length, threshold, trace=trace, deaf=deaf, **about)
             if verdict.certified and void:
                 verdict = replace(verdict, certified=False, reason=f"{verdict.reason}; not certified: {void}")
             shown = (verdict.token or 1) - 1 if self._stop and verdict.alarmed else length
@@ -163,8 +165,12 @@ class Guarded:
         return Reply(released, tuple(texts), tuple(verdicts), tuple(streams))
 
     def _stopped_at(self, scores: Tensor) -> float:
-        over = (~(scores <= self.monitor.threshold.value)).nonzero()
-        return int(over[0]) + 1 if len(over) else math.inf
+        """Return the 1-based token at which the row was over, by the statistics that stopped it."""
+        threshold = self.monitor.threshold
+        over = torch.zeros(len(scores), dtype=torch.bool)
+        for statistic in threshold.statistics:
+            over |= ~(statistic(scores) <= threshold.limits[statistic.name])
+        return int(over.nonzero()[0]) + 1 if over.any() else math.inf
 
     def _why_void(self, options: dict[str, Any], asked: Sequence[str | Chat]) -> str:
         """Say why the certificate does not speak for a request, or nothing."""

@@ -3,21 +3,21 @@
 1. Taps sit on the probes' sites for as long as the recorder is attached; each forward pass leaves its last position.
 2. When generation accepts a token, what was left is scored, and that is the score of the token: it was read where the
    token was decided.
-3. A row is over where its score is above the limit or is not finite.
+3. Running statistics take the score in. A row is over where one of them is above its limit, or is not finite.
 
-Nothing is copied to the host before the request ends: a step adds one product a site and a comparison on the model's
-device.
+Nothing is copied to the host before the request ends: a step adds one product a site, and a few operations a statistic
+on the model's device.
 
 Liveness: every accepted token needs a fresh activation from every site, of one forward pass. If a site was silent or
 heard twice, or more than one token was accepted at once, the recording is deaf from there on and every row stops: no
 verdict of such a row can be a pass.
 """
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -32,9 +32,12 @@ from probes.model.hooks import taps
 from probes.model.language_model import Chat, LanguageModel
 from probes.model.sites import Site
 from probes.reading.probe import LinearProbe
+from probes.reading.statistics import State, parse_statistic
 from probes.reading.streams import Stream, score_tokens
 
 __all__ = ["Recorder", "Recording", "record"]
+
+NONE: Mapping[str, float] = MappingProxyType({})
 
 
 class Recording(StoppingCriteria):
@@ -43,16 +46,22 @@ class Recording(StoppingCriteria):
     Args:
         probes: what scores; the largest score counts.
         batch: rows and positions of the prompts.
-        limit: a row is over it where its score is larger, or is not finite.
+        limits: by the name of a statistic; a row is over where that is larger, or is not finite.
         stop: whether a row that is over stops.
     """
 
     def __init__(
-        self, probes: Sequence[LinearProbe], batch: tuple[int, int], *, limit: float = math.inf, stop: bool = False
+        self,
+        probes: Sequence[LinearProbe],
+        batch: tuple[int, int],
+        *,
+        limits: Mapping[str, float] = NONE,
+        stop: bool = False,
     ):
         self._probes = probes
         self._sites = sorted({probe.site for probe in probes})
-        self._limit = limit
+        self._limits = [(parse_statistic(name), limit) for name, limit in limits.items()]
+        self._states: list[State | None] = [None] * len(self._limits)
         self._stop = stop
         self._fresh: dict[Site, Float[Tensor, "batch d_model"]] = {}
         self._passes: Counter[Site] = Counter()
@@ -83,8 +92,10 @@ class Recording(StoppingCriteria):
         new = score_tokens(self._probes, self._fresh).to(input_ids.device)
         self._fresh, self._passes = {}, Counter()
         self._scores.append(new)
-        over = ~(new <= self._limit)  # so written, a NaN is over
-        self._over = over if self._over is None else self._over | over
+        self._over = torch.zeros_like(new, dtype=torch.bool) if self._over is None else self._over
+        for i, (statistic, limit) in enumerate(self._limits):
+            values, self._states[i] = statistic.update(new.unsqueeze(-1), self._states[i])
+            self._over = self._over | ~(values[..., 0] <= limit)  # so written, a NaN is over
         return self._over if self._stop else torch.zeros_like(self._over)
 
     def scores(self) -> Float[Tensor, "batch token"]:
@@ -107,10 +118,10 @@ class Recorder:
 
     @contextmanager
     def request(
-        self, input_ids: Int[Tensor, "batch position"], *, limit: float = math.inf, stop: bool = False
+        self, input_ids: Int[Tensor, "batch position"], *, limits: Mapping[str, float] = NONE, stop: bool = False
     ) -> Iterator[Recording]:
         """Record the answers to some prompts; requests in other threads and tasks have recordings of their own."""
-        recording = Recording(self.probes, tuple(input_ids.shape), limit=limit, stop=stop)
+        recording = Recording(self.probes, tuple(input_ids.shape), limits=limits, stop=stop)
         token = self._current.set(recording)
         try:
             yield recording

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from monitors.calibration import Threshold, calibrate, needed, order_statistic
+from monitors.calibration import Threshold, calibrate, calibrate_streams, needed, order_statistic
 from probes.errors import ArtifactError, BadInput, NotFound, TooFew
+from probes.reading.statistics import cusum
+from probes.reading.streams import Stream
 
 REST = {"horizon": 64, "made": "2026-01-31"}
 
@@ -81,7 +84,7 @@ def test_the_threshold_is_the_largest_of_the_kinds():
         calibrate(maxima, **REST)
     maxima["ordinary"] = [(f"o{i}", 0.5) for i in range(59)]
     threshold = calibrate(maxima, **REST)
-    assert threshold.per_kind == {"same_relation": 59.0, "same_subject": 198.0, "ordinary": 0.5}
+    assert threshold.per_kind == {"max": {"same_relation": 59.0, "same_subject": 198.0, "ordinary": 0.5}}
     assert threshold.groups == {"same_relation": 60, "same_subject": 100, "ordinary": 59}
     assert threshold.value == 198.0
     assert "certified with 0.95 confidence" in threshold.sentence
@@ -119,6 +122,51 @@ def test_the_confident_rate_holds_nearly_each_time_and_two_ranks_lower_it_does_n
     k = order_statistic(n, rate=0.05)
     lower = 1 - np.sort(maxima, axis=1)[:, n - 2 - k]
     assert (lower > 0.05).mean() > 0.09
+
+
+@pytest.mark.parametrize(("promise", "least"), [("marginal", 39), ("confident", 146)])
+def test_two_statistics_share_the_rate_and_take_more_groups(promise, least):
+    assert needed(0.05, promise, statistics=2) == least
+    streams = [Stream(("a",), torch.tensor([float(i)]), group=f"g{i}", kind="u") for i in range(least)]
+    two = calibrate_streams(streams, ["max", "cusum(0.5)"], promise=promise, **REST)
+    assert two.limits == {"max": least - 1, "cusum(0.5)": least - 1.5}
+    with pytest.raises(TooFew, match=f"5 % .*of 2 statistics needs {least}"):
+        calibrate_streams(streams[1:], ["max", "cusum(0.5)"], promise=promise, **REST)
+
+
+def test_streams_are_calibrated_on_what_the_statistic_came_to_within_the_horizon_once_a_group():
+    rng = np.random.default_rng(0)
+    scores = torch.from_numpy(rng.normal(size=(118, 80)).astype(np.float32))
+    streams = [Stream(("a",) * 80, row, group=f"g{i // 2}", kind="u") for i, row in enumerate(scores)]
+    threshold = calibrate_streams(streams, "cusum(0.25)", **REST)
+    assert threshold.groups == {"u": 59}
+    pairs = cusum(0.25).largest(scores[:, :64]).reshape(59, 2)
+    assert threshold.value in pairs
+    assert pairs.min(1).values.max() <= threshold.value <= pairs.max(), "one of each group, whichever"
+    others = {calibrate_streams(streams, "cusum(0.25)", seed=seed, **REST).value for seed in range(8)}
+    assert len(others) > 1, "the draw hangs on the seed"
+    alone = [replace(stream, group="") for stream in streams]
+    assert calibrate_streams(alone, "cusum(0.25)", **REST).groups == {"u": 118}, "without groups each is its own"
+
+
+def test_two_statistics_hold_the_rate_together():
+    """39 benign groups carry 2.5 % on average for each of two."""
+    rng = np.random.default_rng(1)
+    rates = []
+    for _ in range(60):
+        quiet, fresh = (torch.from_numpy(rng.normal(size=(n, 40)).astype(np.float32)) for n in (39, 2000))
+        streams = [Stream(("a",) * 40, row, kind="u") for row in quiet]
+        both = calibrate_streams(streams, ["max", "cusum(0.5)"], promise="marginal", **REST)
+        crossed = [one.largest(fresh) > both.limits[one.name] for one in both.statistics]
+        rates.append(float((crossed[0] | crossed[1]).float().mean()))
+    assert np.mean(rates) < 0.05 + 3 * np.std(rates) / math.sqrt(len(rates))
+    assert np.mean(rates) > 0.02, "and they are used up, not thrown away"
+
+
+@pytest.mark.parametrize("statistics", [[], ["max", "max"], ["cusum(.5)", "cusum(0.50)"]])
+def test_no_statistic_or_one_twice_is_refused(statistics):
+    with pytest.raises(BadInput, match="give one at least, and each once"):
+        calibrate_streams([], statistics, **REST)
 
 
 def test_ties_make_the_threshold_safer_never_looser():
@@ -179,11 +227,13 @@ def test_a_threshold_comes_back_from_json_equal():
 @pytest.mark.parametrize(
     "change",
     [
-        {"value": math.nan}, {"value": 10.0}, {"value": "69"}, {"statistic": "mean"}, {"rate": 0.0}, {"rate": 0.01},
+        {"limits": {"max": math.nan}}, {"limits": {"max": 10.0}}, {"limits": {"max": "69"}}, {"limits": {}},
+        {"limits": {"mean": 69.0}}, {"limits": {"max": 69.0, "cusum(0.5)": 1.0}}, {"rate": 0.0}, {"rate": 0.01},
         {"rate": None}, {"promise": "sworn"}, {"promise": ["confident"]}, {"promise": "marginal"}, {"confidence": None},
         {"confidence": 1.0}, {"groups": {"ordinary": 60}}, {"groups": {"ordinary": 58, "same_subject": 70}},
         {"groups": {"ordinary": 60.0, "same_subject": 70}}, {"groups": {"ordinary": 10**400, "same_subject": 70}},
-        {"groups": [60, 70]}, {"per_kind": {"ordinary": math.inf, "same_subject": 69.0}}, {"per_kind": {}},
+        {"groups": [60, 70]}, {"per_kind": {"max": {"ordinary": math.inf, "same_subject": 69.0}}}, {"per_kind": {}},
+        {"per_kind": {"max": {"ordinary": 59.0}}}, {"per_kind": {"max": 69.0}},
         {"horizon": 0}, {"horizon": True}, {"horizon": 64.0}, {"made": "yesterday"}, {"made": None}, {"made": 20260131},
         {"valid_until": "never"}, {"generation": None}, {"generation": {"temperature": math.nan}},
         {"prompt_mix": "chat"}, {"extra": 1},
@@ -216,4 +266,4 @@ def test_a_threshold_keeps_no_hold_of_what_it_was_given():
     settings_given["do_sample"] = True
     assert threshold.generation == {"do_sample": False}
     with pytest.raises(BadInput, match="not the largest"):
-        replace(threshold, value=3.0)
+        replace(threshold, limits={"max": 3.0})

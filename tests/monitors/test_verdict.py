@@ -21,6 +21,11 @@ class Line:
     value: float = 1.0
     horizon: int = 4
     certified: bool = True
+    name: str = "max"
+
+    @property
+    def limits(self):
+        return {self.name: self.value}
 
 
 def test_a_stream_of_four_tokens_by_hand():
@@ -78,6 +83,32 @@ def test_the_certificate_ends_at_the_horizon():
 def test_a_threshold_that_is_not_finite_is_the_callers_mistake(value):
     with pytest.raises(BadInput, match="threshold"):
         judge([0.0], 1, Line(value))
+
+
+def test_a_statistic_decides_and_not_the_score_and_whichever_crosses_first():
+    """Scores of 0 throughout; the cusum touches 1 at token 2 and crosses at 3, where the other would at 4."""
+
+    class Two(Line):
+        limits = {"cusum(0.5)": 1.0, "rolling_mean(2)": 3.0}
+
+    trace = {"cusum(0.5)": [0.5, 1.0, 1.5, 0.0], "rolling_mean(2)": [0.0, 0.0, 2.0, 4.0]}
+    verdict = judge([0.0] * 4, 4, Two(), trace=trace)
+    assert (verdict.outcome, verdict.token, verdict.statistic, verdict.score) == (Outcome.ALARM, 3, 1.5, 0.0)
+    assert verdict.reason == "cusum(0.5) at token 3 is 1.5, above 1"
+    trace["cusum(0.5)"] = [0.5, 1.0, 1.0, 0.0]
+    assert judge([0.0] * 4, 4, Two(), trace=trace).reason == "rolling_mean(2) at token 4 is 4, above 3"
+    trace["rolling_mean(2)"] = [0.0, 0.0, 2.0, NAN]
+    verdict = judge([0.0] * 4, 4, Two(), trace=trace)
+    assert (verdict.outcome, verdict.token) == (Outcome.INVALID, 4), "a sum that overflowed is no pass"
+    trace["rolling_mean(2)"] = [0.0] * 4
+    assert judge([0.0] * 4, 4, Two(), trace=trace).outcome is Outcome.CLEAR
+
+
+@pytest.mark.parametrize("trace", [None, {}, {"max": [0.0]}, {"cusum(0.5)": []}, {"cusum(0.5)": [0.0, 0.0]}])
+def test_a_statistic_without_its_values_is_the_callers_mistake(trace):
+    with pytest.raises(BadInput, match="trace each statistic"):
+        judge([0.0], 1, Line(name="cusum(0.5)"), trace=trace)
+    assert judge([0.0], 1, Line(name="cusum(0.5)"), trace={"cusum(0.5)": [0.0]}).outcome is Outcome.CLEAR
 
 
 def test_a_negative_count_is_the_callers_mistake():

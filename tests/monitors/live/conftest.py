@@ -1,5 +1,7 @@
 """A monitor around a random direction, with a threshold wherever a test wants it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,9 +12,12 @@ from probes import LinearProbe
 
 @pytest.fixture
 def make_monitor():
-    """`make_monitor(model, limit)` alarms above `limit`; certified on 59 made-up maxima."""
+    """`make_monitor(model, limit)` alarms above `limit`, or `limits` by statistic; certified on made-up maxima."""
 
-    def make(model, limit=1e6, *, sites=("resid_post.1",), horizon=16, fingerprint=None, generation=None, mix=None):
+    def make(
+        model, limit=1e6, *, sites=("resid_post.1",), horizon=16, fingerprint=None, generation=None, mix=None,
+        limits=None,
+    ):  # fmt: skip
         generator = torch.Generator().manual_seed(0)
         probes = tuple(
             LinearProbe.from_weights(
@@ -22,6 +27,9 @@ def make_monitor():
         )
         maxima, settings = {"ordinary": {i: limit - i for i in range(59)}}, model.generation_settings(generation or {})
         threshold = calibrate(maxima, horizon=horizon, made="2026-11-22", generation=settings, prompt_mix=mix or {})
+        if limits:
+            kinds = {name: {"ordinary": value} for name, value in limits.items()}
+            threshold = replace(threshold, limits=limits, per_kind=kinds, groups={"ordinary": 1000})
         return Monitor("made up", probes, threshold)
 
     return make

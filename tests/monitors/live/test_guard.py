@@ -14,6 +14,7 @@ from monitors.live.guard import guard
 from monitors.live.recorder import record
 from monitors.verdict import Outcome
 from probes import BadInput, Mismatch, edits
+from probes.reading.statistics import parse_statistic
 
 
 def highest(model, monitor, prompts, tokens=8):
@@ -58,6 +59,30 @@ def test_a_score_equal_to_the_threshold_is_no_alarm_and_one_above_it_is(llama, m
         assert guarded.generate("cheese", max_new_tokens=8).verdicts[0].outcome is Outcome.CLEAR
     with guard(llama, make_monitor(llama, math.nextafter(stream.maximum, -math.inf))) as guarded:
         assert guarded.generate("cheese", max_new_tokens=8).verdicts[0].outcome is Outcome.ALARM
+
+
+@pytest.mark.parametrize(
+    "names", [("cusum({drift})",), ("cusum({drift})", "centred_cusum(0.0, 2)"), ("rolling_mean(3)",)]
+)
+def test_a_running_statistic_stops_a_response_where_it_crosses_offline_to_the_bit(tiny, make_monitor, prompts, names):
+    streams = highest(tiny, make_monitor(tiny), prompts)
+    drift = float(torch.cat([stream.scores for stream in streams]).median())
+    every = [parse_statistic(name.format(drift=drift)) for name in names]
+    limits = {one.name: float(torch.stack([one.largest(s.scores) for s in streams]).median()) for one in every}
+    monitor = make_monitor(tiny, limits=limits)
+    with guard(tiny, monitor) as guarded:
+        reply = guarded.generate(prompts, max_new_tokens=8)
+    alarms = []
+    for row, stream in enumerate(streams):
+        trace = monitor.threshold.trace(reply.streams[row].scores)
+        over = [t for t in range(len(stream.scores)) if any(one(stream.scores)[t] > limits[one.name] for one in every)]
+        verdict = reply.verdicts[row]
+        assert verdict.token == (over[0] + 1 if over else None)
+        alarms += [verdict.token] if over else []
+        assert len(reply.streams[row].scores) == (over[0] + 1 if over else len(stream.scores)), "stopped there"
+        assert not over or verdict.statistic in [values[-1] for values in trace.values()], "the value it stopped at"
+        assert torch.equal(reply.streams[row].scores, stream.scores[: len(reply.streams[row].scores)])
+    assert 0 < len(alarms) < len(prompts), "the toy must alarm somewhere, and not everywhere"
 
 
 def test_flag_withholds_nothing_and_says_the_same(tiny, make_monitor, prompts):
