@@ -36,6 +36,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from scipy.stats import binom
 from torch import Tensor
@@ -307,7 +308,7 @@ def calibrate_streams(
     }
     maxima = {
         one.name: {
-            kind: {group: float(one.largest(stream.scores[:horizon])) for group, stream in groups.items()}
+            kind: list(zip(groups, _largest(one, groups.values(), horizon), strict=True))
             for kind, groups in drawn.items()
         }
         for one in wanted
@@ -315,6 +316,16 @@ def calibrate_streams(
     about = {"horizon": horizon, "made": made, "valid_until": valid_until}
     about |= {"generation": generation or {}, "prompt_mix": prompt_mix or {}}
     return _certify(maxima, rate, promise, confidence, about)
+
+
+def _largest(statistic: Statistic, streams: Iterable[Stream], horizon: int) -> list[float]:
+    """Return the largest value over each stream up to the horizon; NaN for one without tokens."""
+    scores = [stream.scores[:horizon] for stream in streams]
+    lengths = torch.tensor([len(row) for row in scores])
+    padded = torch.nn.utils.rnn.pad_sequence([*scores, torch.zeros(1)], batch_first=True)[:-1]
+    values = statistic(padded)
+    past = torch.arange(values.shape[1]) >= lengths.unsqueeze(1)
+    return values.masked_fill(past, -math.inf).amax(1).masked_fill(lengths == 0, math.nan).tolist()
 
 
 def _certify(

@@ -163,6 +163,18 @@ def test_two_statistics_hold_the_rate_together():
     assert np.mean(rates) > 0.02, "and they are used up, not thrown away"
 
 
+def test_streams_of_several_lengths_count_up_to_their_own_end():
+    """Scores of -5: whatever padding holds would be larger."""
+    lengths = [1, 7, 3] * 20
+    streams = [Stream(("a",) * n, torch.full((n,), -5.0), kind="u") for n in lengths]
+    for name, limit in {"max": -5.0, "rolling_mean(2)": -5.0, "cusum(-6.0)": 7.0}.items():
+        assert calibrate_streams(streams, name, **REST).limits == {name: limit}
+    with pytest.raises(BadInput, match="of kind 'u' is nan"):
+        calibrate_streams([*streams, Stream((), torch.zeros(0), kind="u")], **REST)
+    with pytest.raises(BadInput, match="of kind 'u' is nan"):
+        calibrate_streams([*streams, Stream(("a",), torch.tensor([math.nan]), kind="u")], **REST)
+
+
 @pytest.mark.parametrize("statistics", [[], ["max", "max"], ["cusum(.5)", "cusum(0.50)"]])
 def test_no_statistic_or_one_twice_is_refused(statistics):
     with pytest.raises(BadInput, match="give one at least, and each once"):
