@@ -1,6 +1,6 @@
 """Floor 3, DECIDE: certify a threshold, watch a model while it generates, and trip a circuit breaker.
 
-In reading order: verdict, calibration, monitor, breaker/, live/, fitting, measuring, summary, history, evidence,
+In reading order: verdict, calibration, drift, monitor, breaker/, live/, fitting, measuring, summary, history, evidence,
 report, demo, cli. Imports go down to `circuits` and `probes`.
 """
 
@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "breaker.journal": ["Journal"],
         "breaker.rule": ["Policy", "State"],
         "calibration": ["Threshold", "calibrate", "calibrate_streams"],
+        "drift": ["Drift", "watch_drift"],
         "live.guard": ["Guarded", "Reply", "guard"],
         "live.recorder": ["record"],
         "monitor": ["Monitor"],
