@@ -24,7 +24,7 @@ TooFew with the number needed (5 % confident at 95 %: 59; 1 %: 299; .1 %: 2,995;
 "certified" is for `confident` alone.
 
 Limits: groups must be exchangeable with what is served (same form, settings and kinds of prompt); a drift voids the
-promise and nothing here notices. Choosing layer or statistic on the same responses voids it too.
+promise (drift.py notices one). Choosing layer or statistic on the same responses voids it too.
 """
 
 import json

@@ -162,10 +162,9 @@ def test_a_damaged_folder_is_refused(tmp_path, knows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "discovers"])
 def test_every_model_is_built_and_reaches_what_it_is_meant_to_have(name, tmp_path):
-    if name == "discovers":
-        pytest.skip("needs the small world: 24 people are too few to compose from")
+    """But "discovers": 24 people are too few to compose from; benchmarks/truth.py builds it at its true size."""
     planted = probes.build_zoo(name, size="nano", out=tmp_path / name)
     again = load_planted(tmp_path / name)
     assert again.truth == planted.truth
