@@ -7,8 +7,8 @@ A conformal test martingale over streams. Let m values have been seen, those of 
 2. Bets against uniform: k p^(k - 1) for k = 1 (no bet), 1/2, 1/4 pays where p is small, that is where streams score
    higher than they did. The capital is spread over the three, and a thousandth of it is dealt anew before each stream,
    so that a drift after 10,000 streams finds some of it left.
-3. The capital is a martingale that starts at 1. It ever reaches 1 / error with probability `error` at most (Ville): then
-   the certificate is revoked, for good.
+3. The capital is a martingale that starts at 1. It ever reaches 1 / error with probability `error` at most (Ville):
+   then the certificate is revoked, for good.
 
 The new value joins those that were seen. (To compare with the calibration values alone would use the same errors of a
 finite sample again and again, and revokes falsely far more often than promised.) So a drift is best found while what

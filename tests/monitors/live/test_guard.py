@@ -10,8 +10,10 @@ from monitors.breaker.breaker import Breaker, BreakerOpen
 from monitors.breaker.entries import prompt_digest
 from monitors.breaker.journal import Journal
 from monitors.breaker.rule import Policy, State
+from monitors.calibration import calibrate_streams
 from monitors.live.guard import guard
 from monitors.live.recorder import record
+from monitors.monitor import Monitor
 from monitors.verdict import Outcome
 from probes import BadInput, Mismatch, edits
 from probes.reading.statistics import parse_statistic
@@ -83,6 +85,20 @@ def test_a_running_statistic_stops_a_response_where_it_crosses_offline_to_the_bi
         assert not over or verdict.statistic in [values[-1] for values in trace.values()], "the value it stopped at"
         assert torch.equal(reply.streams[row].scores, stream.scores[: len(reply.streams[row].scores)])
     assert 0 < len(alarms) < len(prompts), "the toy must alarm somewhere, and not everywhere"
+
+
+def test_what_was_calibrated_on_recorded_streams_alarms_on_none_of_it(tiny, make_monitor, prompts):
+    """The example of docs/deciding.md: record, calibrate a pair, guard; the limit is the largest of eight."""
+    streams = record(tiny, make_monitor(tiny).probes, prompts * 2, max_new_tokens=8)
+    pair = ["cusum(0.5)", "centred_cusum(0.5, 2, 2.5)"]
+    about = {"generation": tiny.generation_settings({}), "rate": 0.4, "confidence": 0.6}
+    threshold = calibrate_streams(streams, pair, horizon=8, made="2026-11-22", **about)
+    assert set(threshold.limits) == set(pair)
+    monitor = Monitor("made up", make_monitor(tiny).probes, threshold)
+    with guard(tiny, monitor) as guarded:
+        reply = guarded.generate(prompts, max_new_tokens=8)
+    assert {verdict.outcome for verdict in reply.verdicts} == {Outcome.CLEAR}
+    assert all(verdict.certified for verdict in reply.verdicts)
 
 
 def test_flag_withholds_nothing_and_says_the_same(tiny, make_monitor, prompts):
