@@ -121,7 +121,8 @@ def audit(world: str, options: argparse.Namespace) -> Iterator[Bar]:
             continue
         expected = order_statistic(n, rate=RATE, promise=promise) / (n + 1)
         shared = len(STATISTICS[label]) > 1
-        spread = np.std(found, ddof=1) / math.sqrt(len(found))
+        # The pool that true rates are read off is finite, too, and the same for all repeats.
+        spread = math.hypot(np.std(found, ddof=1) / math.sqrt(len(found)), math.sqrt(expected * (1 - expected) / TRUTH))
         z = (np.mean(found) - (RATE if shared else expected)) / spread
         tied = shared or (world == "lengths" and label.startswith("centred"))
         how = f"mean rate {np.mean(found):.4f}, expected {'at most ' if tied else ''}{RATE if shared else expected:.4f}"
