@@ -95,10 +95,9 @@ def alarms(threshold: Threshold, largest: Mapping[str, Float[Tensor, "stream"]])
 
 
 def largest_of(scores: np.ndarray, lengths: np.ndarray) -> dict[str, Float[Tensor, "stream"]]:
-    past = torch.arange(scores.shape[1]) >= torch.from_numpy(lengths).unsqueeze(1)
     names = {name for several in STATISTICS.values() for name in several}
-    values = {name: parse_statistic(name)(torch.from_numpy(scores)) for name in names}
-    return {name: each.masked_fill(past, -torch.inf).amax(1) for name, each in values.items()}
+    padded = torch.from_numpy(scores), torch.from_numpy(lengths)
+    return {name: parse_statistic(name).largest(*padded) for name in names}
 
 
 def audit(world: str, options: argparse.Namespace) -> Iterator[Bar]:

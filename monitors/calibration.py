@@ -262,9 +262,10 @@ def calibrate(
     Source:
         Wilks (1941) for "confident"; Papadopoulos et al. (2002) and Vovk et al. (2005) for "marginal".
     """
-    about = {"horizon": horizon, "made": made, "valid_until": valid_until}
-    about |= {"generation": generation or {}, "prompt_mix": prompt_mix or {}}
-    return _certify({str(parse_statistic(statistic)): maxima}, rate, promise, confidence, about)
+    return _certify(
+        {str(parse_statistic(statistic)): maxima}, rate, promise, confidence, horizon=horizon, made=made,
+        generation=generation, prompt_mix=prompt_mix, valid_until=valid_until,
+    )  # fmt: skip
 
 
 def calibrate_streams(
@@ -313,24 +314,23 @@ def calibrate_streams(
         }
         for one in wanted
     }
-    about = {"horizon": horizon, "made": made, "valid_until": valid_until}
-    about |= {"generation": generation or {}, "prompt_mix": prompt_mix or {}}
-    return _certify(maxima, rate, promise, confidence, about)
+    return _certify(
+        maxima, rate, promise, confidence, horizon=horizon, made=made, generation=generation, prompt_mix=prompt_mix,
+        valid_until=valid_until,
+    )  # fmt: skip
 
 
 def _largest(statistic: Statistic, streams: Iterable[Stream], horizon: int) -> list[float]:
     """Return the largest value over each stream up to the horizon; NaN for one without tokens."""
     scores = [stream.scores[:horizon] for stream in streams]
     lengths = torch.tensor([len(row) for row in scores])
-    padded = torch.nn.utils.rnn.pad_sequence([*scores, torch.zeros(1)], batch_first=True)[:-1]
-    values = statistic(padded)
-    past = torch.arange(values.shape[1]) >= lengths.unsqueeze(1)
-    return values.masked_fill(past, -math.inf).amax(1).masked_fill(lengths == 0, math.nan).tolist()
+    return statistic.largest(torch.nn.utils.rnn.pad_sequence(scores, batch_first=True), lengths).tolist()
 
 
 def _certify(
-    maxima: Mapping[str, Maxima], rate: float, promise: str, confidence: float, about: Mapping[str, Any]
-) -> Threshold:
+    maxima: Mapping[str, Maxima], rate: float, promise: str, confidence: float, *, generation: Mapping[str, Any] | None,
+    prompt_mix: Mapping[str, Any] | None, **about: Any,
+) -> Threshold:  # fmt: skip
     """Return the threshold of maxima by statistic, kind and group."""
     per_kind: dict[str, dict[str, float]] = {}
     groups: dict[str, int] = {}
@@ -348,8 +348,9 @@ def _certify(
     limits = {name: max(kinds.values()) for name, kinds in per_kind.items()}
     sure = confidence if promise == "confident" else None
     return Threshold(
-        limits=limits, rate=rate, promise=promise, confidence=sure, groups=groups, per_kind=per_kind, **about
-    )
+        limits=limits, rate=rate, promise=promise, confidence=sure, groups=groups, per_kind=per_kind,
+        generation=generation or {}, prompt_mix=prompt_mix or {}, **about,
+    )  # fmt: skip
 
 
 def _largest_below(n: int, rate: float, miss: float) -> int:

@@ -14,7 +14,7 @@ Attaching and requesting are two lifetimes: the hooks go on once, and every `gen
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -147,13 +147,13 @@ class Guarded:
         rows = zip(sequences[:, start:].tolist(), recording.scores(), names, strict=True)
         for row, (ids, scores, name) in enumerate(rows):
             length, finished = self.model.response_length(ids, **options)
-            at = self._stopped_at(scores)
+            trace = threshold.trace(scores)
+            at = self._stopped_at(trace)
             if self._stop and at <= length:  # what stands behind a stopped row is padding, too
                 length, finished = at, False
-            ids, scores = ids[:length], scores[:length]
+            ids, scores, trace = ids[:length], scores[:length], {name: of[:length] for name, of in trace.items()}
             about = {"probes": len(self.monitor.probes), "request_id": name}
             deaf = recording.deaf if len(scores) < length else ""
-            trace = threshold.trace(scores)
             verdict = judge(scores.tolist(), length, threshold, trace=trace, deaf=deaf, **about)
             if verdict.certified and void:
                 verdict = replace(verdict, certified=False, reason=f"{verdict.reason}; not certified: {void}")
@@ -164,13 +164,14 @@ class Guarded:
             streams.append(Stream(tokens=self.model.words(ids)[: len(scores)], scores=scores, finished=finished))
         return Reply(released, tuple(texts), tuple(verdicts), tuple(streams))
 
-    def _stopped_at(self, scores: Tensor) -> float:
-        """Return the 1-based token at which the row was over, by the statistics that stopped it."""
-        threshold = self.monitor.threshold
-        over = torch.zeros(len(scores), dtype=torch.bool)
-        for statistic in threshold.statistics:
-            over |= ~(statistic(scores) <= threshold.limits[statistic.name])
-        return int(over.nonzero()[0]) + 1 if over.any() else math.inf
+    def _stopped_at(self, trace: Mapping[str, Sequence[float]]) -> float:
+        """Return the 1-based token at which a row was over, by the values of the statistics that stopped it."""
+        limits = self.monitor.threshold.limits
+        firsts = [
+            next((t for t, value in enumerate(values, start=1) if not value <= limits[name]), math.inf)
+            for name, values in trace.items()
+        ]  # so written, a NaN is over
+        return min(firsts)
 
     def _why_void(self, options: dict[str, Any], asked: Sequence[str | Chat]) -> str:
         """Say why the certificate does not speak for a request, or nothing."""

@@ -29,7 +29,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from probes.errors import BadInput, NotFound, nearest
@@ -99,10 +99,24 @@ class Statistic:
         ever = torch.cat([lost.unsqueeze(-1), bad], -1).cumsum(-1) > 0
         return values.masked_fill(ever[..., 1:], nan), (ever[..., -1], *inner)
 
-    def largest(self, scores: Float[Tensor, "*rows token"]) -> Float[Tensor, "*rows"]:
-        """Return the largest value over whole streams: what is calibrated; NaN where no token was scored."""
+    def largest(
+        self, scores: Float[Tensor, "*rows token"], lengths: Int[Tensor, "*rows"] | None = None
+    ) -> Float[Tensor, "*rows"]:
+        """Return the largest value over whole streams: what is calibrated; NaN where no token was scored.
+
+        Args:
+            scores: of each row, padded on the right where lengths differ.
+            lengths: tokens of each row; all if None.
+        """
         values = self(scores)
-        return values.amax(-1) if values.shape[-1] else values.new_full(values.shape[:-1], nan)
+        if lengths is not None:
+            values = values.masked_fill(
+                torch.arange(values.shape[-1], device=values.device) >= lengths.unsqueeze(-1), -torch.inf
+            )
+        if not values.shape[-1]:
+            return values.new_full(values.shape[:-1], nan)
+        highest = values.amax(-1)
+        return highest if lengths is None else highest.masked_fill(lengths == 0, nan)
 
 
 def maximum() -> Statistic:
