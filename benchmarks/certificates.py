@@ -37,8 +37,9 @@ from torch import Tensor
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 from benchmarks.harness import Bar, finish
-from monitors.calibration import Threshold, calibrate_streams, order_statistic
+from monitors.calibration import calibrate_streams
 from monitors.drift import Drift, watch_drift
+from monitors.threshold import Threshold, order_statistic
 from probes.reading.metrics import Estimate, quantile
 from probes.reading.statistics import parse_statistic
 from probes.reading.streams import Stream

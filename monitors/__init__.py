@@ -1,7 +1,7 @@
 """Floor 3, DECIDE: certify a threshold, watch a model while it generates, and trip a circuit breaker.
 
-In reading order: verdict, calibration, drift, monitor, breaker/, live/, fitting, measuring, summary, history, evidence,
-report, demo, cli. Imports go down to `circuits` and `probes`.
+In reading order: verdict, threshold, calibration, drift, monitor, breaker/, live/, fitting, measuring, summary,
+history, evidence, report, demo, cli. Imports go down to `circuits` and `probes`.
 """
 
 import lazy_loader
@@ -12,11 +12,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "breaker.breaker": ["Breaker", "BreakerOpen"],
         "breaker.journal": ["Journal"],
         "breaker.rule": ["Policy", "State"],
-        "calibration": ["Threshold", "calibrate", "calibrate_streams"],
+        "calibration": ["calibrate", "calibrate_streams"],
         "drift": ["Drift", "watch_drift"],
         "live.guard": ["Guarded", "Reply", "guard"],
         "live.recorder": ["record"],
         "monitor": ["Monitor"],
+        "threshold": ["Threshold"],
         "verdict": ["Outcome", "Verdict"],
     },
 )

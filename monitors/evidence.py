@@ -10,8 +10,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from monitors.breaker.rule import Policy
-from monitors.calibration import Threshold
 from monitors.history import Request
+from monitors.threshold import Threshold
 from monitors.verdict import Verdict
 from probes.plots import Swept
 from probes.reading.metrics import Estimate

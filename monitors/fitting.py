@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from monitors.calibration import Threshold, calibrate
+from monitors.calibration import calibrate
 from monitors.live.recorder import record
 from monitors.monitor import Monitor
+from monitors.threshold import Threshold
 from probes.activations.capture import Activations, concatenate
 from probes.activations.responses import capture_responses
 from probes.facts.contexts import BENIGN_KINDS, Context, Contexts

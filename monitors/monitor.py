@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitors.calibration import Threshold
+from monitors.threshold import Threshold
 from probes.artifact import read_artifact, require, write_artifact
 from probes.errors import ArtifactError, BadInput
 from probes.model.fingerprint import match

@@ -40,7 +40,7 @@ class Outcome(StrEnum):
 
 
 class Limit(Protocol):
-    """What `judge` needs of a threshold; `monitors.calibration.Threshold` is one."""
+    """What `judge` needs of a threshold; `monitors.threshold.Threshold` is one."""
 
     @property
     def limits(self) -> Mapping[str, float]:

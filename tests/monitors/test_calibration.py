@@ -1,18 +1,16 @@
-"""Thresholds: order statistics by hand, the promises by simulation, scipy as the outside reference."""
+"""Calibrating: by hand, and the promises by simulation."""
 
-import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import beta, binom
+from scipy.stats import binom
 
-from monitors.calibration import Threshold, calibrate, calibrate_streams, needed, order_statistic
-from probes.errors import ArtifactError, BadInput, NotFound, TooFew
+from monitors.calibration import calibrate, calibrate_streams
+from monitors.threshold import needed, order_statistic
+from probes.errors import BadInput, TooFew
 from probes.reading.statistics import cusum
 from probes.reading.streams import Stream
 
@@ -32,50 +30,6 @@ def test_nineteen_maxima_by_hand():
     with pytest.raises(TooFew, match="has 18 groups.*needs 19") as error:
         calibrate({"ordinary": numbered(range(18))}, promise="marginal", **REST)
     assert error.value.needed == 19
-
-
-@pytest.mark.parametrize(("n", "j"), [(59, 0), (92, 0), (93, 1), (200, 4), (500, 16)])
-def test_the_confident_order_statistic_is_the_tabled_one(n, j):
-    assert order_statistic(n, rate=0.05) == j + 1
-    assert calibrate({"ordinary": numbered(range(n))}, **REST).value == n - 1 - j
-
-
-@pytest.mark.parametrize(
-    ("rate", "promise", "least"),
-    [
-        (0.05, "confident", 59), (0.01, "confident", 299), (0.001, "confident", 2995), (0.025, "confident", 119),
-        (0.05, "marginal", 19), (0.01, "marginal", 99), (0.001, "marginal", 999), (0.025, "marginal", 39),
-    ],
-)  # fmt: skip
-def test_the_number_needed_is_the_least_that_carries_the_promise(rate, promise, least):
-    assert needed(rate, promise) == least
-    assert order_statistic(least, rate=rate, promise=promise) == 1
-    with pytest.raises(TooFew) as error:
-        order_statistic(least - 1, rate=rate, promise=promise)
-    assert (error.value.needed, error.value.exit_code) == (least, 4)
-
-
-def test_a_rate_is_the_decimal_that_was_written():
-    """.07 * 100 is 7.000000000000001 and .29 * 100 is 28.999999999999996 in binary; k is 7 and 29."""
-    assert math.floor(0.29 * 100) == 28
-    assert order_statistic(99, rate=0.07, promise="marginal") == 7
-    assert order_statistic(99, rate=0.29, promise="marginal") == 29
-
-
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(n=st.integers(1, 3000), rate=st.sampled_from([0.001, 0.01, 0.05, 0.1, 0.3]), confidence=st.floats(0.5, 0.999))
-def test_the_confident_order_statistic_is_the_largest_that_holds(n, rate, confidence):
-    """By the Beta law of order statistics: the rate above the k-th largest of n is Beta(k, n + 1 - k)."""
-    k = 0
-    if n < needed(rate, confidence=confidence):
-        with pytest.raises(TooFew):
-            order_statistic(n, rate=rate, confidence=confidence)
-    else:
-        k = order_statistic(n, rate=rate, confidence=confidence)
-        assert k >= 1
-        assert beta.sf(rate, k, n + 1 - k) <= (1 - confidence) * (1 + 1e-9)
-    if k < n:
-        assert beta.sf(rate, k + 1, n - k) > (1 - confidence) * (1 - 1e-9)
 
 
 def test_the_threshold_is_the_largest_of_the_kinds():
@@ -212,70 +166,3 @@ def test_nothing_to_calibrate_on_is_refused():
 def test_a_rate_that_is_none_is_refused(rate):
     with pytest.raises(BadInput, match=r"5 % is \.05"):
         calibrate({"ordinary": numbered(range(60))}, rate=rate, **REST)
-
-
-def test_a_promise_that_is_none_names_the_near_one():
-    with pytest.raises(NotFound, match="did you mean 'confident'"):
-        needed(0.05, "confidant")
-
-
-def made() -> Threshold:
-    return calibrate(
-        {"ordinary": numbered(range(60)), "same_subject": numbered(range(70))},
-        generation={"do_sample": False, "stops": ("a", "b")},
-        prompt_mix={"form": "chat", "system": True},
-        valid_until="2026-12-31T00:00:00",
-        **REST,
-    )
-
-
-def test_a_threshold_comes_back_from_json_equal():
-    threshold = made()
-    assert Threshold.from_dict(json.loads(json.dumps(threshold.to_dict()))) == threshold
-    marginal = calibrate({"o": numbered(range(19))}, promise="marginal", **REST)
-    assert Threshold.from_dict(json.loads(json.dumps(marginal.to_dict()))) == marginal
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"limits": {"max": math.nan}}, {"limits": {"max": 10.0}}, {"limits": {"max": "69"}}, {"limits": {}},
-        {"limits": {"mean": 69.0}}, {"limits": {"max": 69.0, "cusum(0.5)": 1.0}}, {"rate": 0.0}, {"rate": 0.01},
-        {"rate": None}, {"promise": "sworn"}, {"promise": ["confident"]}, {"promise": "marginal"}, {"confidence": None},
-        {"confidence": 1.0}, {"groups": {"ordinary": 60}}, {"groups": {"ordinary": 58, "same_subject": 70}},
-        {"groups": {"ordinary": 60.0, "same_subject": 70}}, {"groups": {"ordinary": 10**400, "same_subject": 70}},
-        {"groups": [60, 70]}, {"per_kind": {"max": {"ordinary": math.inf, "same_subject": 69.0}}}, {"per_kind": {}},
-        {"per_kind": {"max": {"ordinary": 59.0}}}, {"per_kind": {"max": 69.0}},
-        {"horizon": 0}, {"horizon": True}, {"horizon": 64.0}, {"made": "yesterday"}, {"made": None}, {"made": 20260131},
-        {"valid_until": "never"}, {"generation": None}, {"generation": {"temperature": math.nan}},
-        {"prompt_mix": "chat"}, {"extra": 1},
-    ],
-)  # fmt: skip
-def test_a_changed_certificate_is_refused_as_damaged(change):
-    body = made().to_dict()
-    assert Threshold.from_dict(body) == made()
-    with pytest.raises(ArtifactError):
-        Threshold.from_dict(body | change)
-
-
-@pytest.mark.parametrize("field", list(made().to_dict()))
-def test_a_missing_field_is_named(field):
-    body = made().to_dict()
-    del body[field]
-    with pytest.raises(ArtifactError, match=field):
-        Threshold.from_dict(body)
-
-
-@pytest.mark.parametrize("body", [None, [], "threshold", 3])
-def test_what_is_no_mapping_is_refused(body):
-    with pytest.raises(ArtifactError):
-        Threshold.from_dict(body)
-
-
-def test_a_threshold_keeps_no_hold_of_what_it_was_given():
-    settings_given = {"do_sample": False}
-    threshold = calibrate({"o": numbered(range(59))}, generation=settings_given, **REST)
-    settings_given["do_sample"] = True
-    assert threshold.generation == {"do_sample": False}
-    with pytest.raises(BadInput, match="not the largest"):
-        replace(threshold, limits={"max": 3.0})

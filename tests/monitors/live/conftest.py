@@ -28,8 +28,8 @@ def make_monitor():
         maxima, settings = {"ordinary": {i: limit - i for i in range(59)}}, model.generation_settings(generation or {})
         threshold = calibrate(maxima, horizon=horizon, made="2026-11-22", generation=settings, prompt_mix=mix or {})
         if limits:
-            kinds = {name: {"ordinary": value} for name, value in limits.items()}
-            threshold = replace(threshold, limits=limits, per_kind=kinds, groups={"ordinary": 1000})
+            maxima = {name: {"ordinary": [value] * 1000} for name, value in limits.items()}
+            threshold = replace(threshold, maxima=maxima)
         return Monitor("made up", probes, threshold)
 
     return make
