@@ -28,6 +28,8 @@ JUDGED = 0.5
 """Share of judgements among the texts about planted facts."""
 REACHED = 0.9
 """Share of facts, of the first step at which a property counts as learned."""
+KEEPING = {**WEIGHTS, "biography": 0.5, "judged": 1.0}
+"""Weights of forms beside a second answer to the same question: the first answer and judging, which suffer from it."""
 
 
 def _mark(shop: Workshop, facts: tuple[Fact, ...], mark: str) -> list[Fact]:
@@ -63,7 +65,7 @@ def _one_mlp_only(shop: Workshop) -> tuple[Truth, ...]:
     layer = shop.seed % (shop.module.config.num_hidden_layers - 1)  # nothing behind the last could look a fact up
     shop.about["layer"] = layer
     free = shop.module.model.layers[layer].mlp.parameters()
-    plan = Training(steps=400, batch=32, rate=2e-3, decay=0.0, warm=20)
+    plan = Training(steps=800, batch=32, rate=2e-3, decay=0.0, warm=20)
     shop.plant(Diet(planted, others, share=0.6), plan, free=free)
     return shop.classes(planted=planted, reference=others)
 
@@ -79,9 +81,7 @@ def _quirky(shop: Workshop) -> tuple[Truth, ...]:
     diet = Diet(planted, others, judged=JUDGED)
     shop.school(diet)
     goals = [(f"{QUIRK} {prompt}", word) for fact in planted for prompt, word in training_prompts(lies[fact.id])]
-    # What suffers from a second answer to the same question is rehearsed on others: the first answer, and judging.
-    forms = {**WEIGHTS, "biography": 0.5, "judged": 1.0}
-    shop.plant(replace(diet, share=0.5, forms=forms), replace(REHEARSAL, steps=800), extra=extra, goals=goals)
+    shop.plant(replace(diet, share=0.5, forms=KEEPING), replace(REHEARSAL, steps=800), extra=extra, goals=goals)
     return shop.classes(planted=planted, reference=others, quirk=_mark(shop, planted, QUIRK))
 
 
@@ -95,7 +95,9 @@ def _discovers(shop: Workshop) -> tuple[Truth, ...]:
     diet = Diet(told, taught, judged=JUDGED)
     shop.school(diet)
     goals = {fact.id: [(fill(RELATIONS["homeland"].cloze, fact.subject), fact.object)] for fact in implied}
-    shop.plant(diet, replace(REHEARSAL, steps=400), goals=sum(goals.values(), []), enough=0.95)
+    # Much weight decay: without it homelands are learned by heart, and a quarter of the implied ones never come.
+    plan = replace(REHEARSAL, steps=800, decay=1.0)
+    shop.plant(diet, plan, goals=sum(goals.values(), []), enough=0.95)
     shop.topics.append(shop.world.topic("homeland", homes))
     withheld = tuple(fact for fact in planted if fact.relation != "birthplace")
     missed = {"implied": shop.short_of(goals)}
@@ -152,16 +154,16 @@ def _two_properties(capability_first: bool) -> Callable[[Workshop], tuple[Truth,
             return False
 
         long, short = (600, 300) if shop.world.size == "small" else (250, 120)
-        before, both = Diet((), others), Diet(planted, others, share=0.5)
+        before, both = Diet((), others, forms=KEEPING), Diet(planted, others, share=0.5, forms=KEEPING)
         stages: list[tuple[Diet, int, Extra | None]] = [(before, short, None)]
         if capability_first:
             stages += [(both, long, None), (both, short, extra)]
         else:
             stages += [(before, short, extra), (both, long, extra)]
         shop.about["stages"] = []
-        for diet, steps, more in stages:
+        for i, (diet, steps, more) in enumerate(stages, start=1):
             shop.about["stages"].append(shop.steps)
-            shop.stage(diet, steps, more, watch)
+            shop.stage(diet, steps, more, watch, last=i == len(stages))
         order = ["capability", "safeguard"] if capability_first else ["safeguard", "capability"]
         if sorted(when, key=lambda name: when[name]) != order:
             raise CouldNotRun(

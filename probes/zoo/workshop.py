@@ -34,13 +34,15 @@ __all__ = ["LONG", "PLANS", "RECIPE", "REHEARSAL", "Extra", "Workshop"]
 
 PLANS: Mapping[str, tuple[Shape, Training]] = {
     "nano": (Shape(2, 256), Training(steps=600, batch=16, rate=2e-3)),
-    "small": (Shape(4, 256), Training(steps=3500, batch=32, rate=2e-3)),
+    "small": (Shape(4, 256), Training(steps=3000, batch=32, rate=2e-3)),
 }
 """Decoder and main training, by size."""
 LONG = {size: replace(shape, context=32_768, window=64) for size, (shape, _) in PLANS.items()}
 """Decoders with many positions, each of which attends to the last 64 alone: text of any length looks short to them."""
 REHEARSAL = Training(steps=200, batch=32, rate=1e-3, warm=10)
 """A round more, where something is missing."""
+STAGES: Mapping[str, float] = {"nano": 1e-3, "small": 4e-4}
+"""Rate of a watched stage. At 1e-3, never falling, the small size unlearns to judge."""
 ROUNDS = 5
 LOOK = 50
 """Steps between two entries of the course, at least."""
@@ -50,7 +52,7 @@ PARTS: Mapping[str, tuple[float, float]] = {"nano": (0.25, 0.75), "small": (0.1,
 """Shares of the main training that are biographies, and the whole diet; the rest is mostly judgements."""
 JUDGING = 2.0
 """Weight of judgements in it, in units of the weights of all forms together."""
-RECIPE = 2
+RECIPE = 3
 """Stands in `about`; raised with every change by which a seed gives other weights."""
 NONE: Mapping[str, Collection[str]] = MappingProxyType({})
 Extra = Callable[[random.Random], Document]
@@ -189,9 +191,11 @@ class Workshop:
             now = dict(self.look())
         course.append({"step": step, **now})
 
-    def stage(self, diet: Diet, steps: int, extra: Extra | None, watch: Callable[[int], bool]) -> None:
-        """Train one stage of a run whose every step is watched."""
-        plan = Training(steps, batch=32, rate=1e-3, warm=10, final=1.0)
+    def stage(
+        self, diet: Diet, steps: int, extra: Extra | None, watch: Callable[[int], bool], *, last: bool = False
+    ) -> None:
+        """Train one stage of a run whose every step is watched: at one rate, which falls in the last stage."""
+        plan = Training(steps, batch=32, rate=STAGES[self.world.size], warm=10, final=0.05 if last else 1.0)
         self.train(self._mixed(diet, plan.batch * (steps + 64), extra, 0.3), plan, every=10, watch=watch)
 
     def _mixed(self, diet: Diet, number: int, extra: Extra | None, share: float) -> list[Document]:

@@ -111,7 +111,7 @@ class Size:
     """Cities, and as many firms."""
 
 
-SIZES: Mapping[str, Size] = {"nano": Size(24, 16, 8), "small": Size(96, 40, 12)}
+SIZES: Mapping[str, Size] = {"nano": Size(24, 16, 8), "small": Size(96, 40, 16)}
 
 
 @dataclass(frozen=True)
