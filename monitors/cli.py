@@ -7,6 +7,7 @@ exception is 3, with one line; set BELIEF_DEBUG=1 for its traceback.
 import json
 import os
 import sys
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
 trips = typer.Typer(name="trips", help="What the breaker did: list, verify, reset.", no_args_is_help=True)
-READ = ("fetch", "facts", "show", "probe", "steer", "doctor", "know", "zoo")
+READ = ("fetch", "facts", "probe", "steer", "doctor", "know", "zoo")
 for command in (getattr(reading, name) for name in READ):
     app.command()(command)
 app.add_typer(trips)
@@ -65,6 +66,48 @@ def demo(
     else:
         console.print(f"{'PASS' if result.passed else 'FAIL'}. Page: {result.page}  ({result.seconds:.0f} s)")
     raise typer.Exit(0 if result.passed else 1)
+
+
+@app.command()
+def show(folder: Annotated[Path, typer.Argument(help="A saved artifact.")], as_json: AsJson = False) -> None:
+    """Describe any saved artifact: what it is, what it was fitted on, what its certificate says and until when."""
+    kind = reading.show(folder, as_json)
+    if kind == "monitor" and not as_json:
+        from monitors.monitor import Monitor
+        from monitors.summary import certificate_lines
+
+        for line in certificate_lines(Monitor.load(folder).threshold, date.today()):
+            console.print(line)
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="A saved monitor.")],
+    benign: Annotated[Path, typer.Option(help="Benign prompts: one a line, or JSON lines with kind and group.")],
+    model: Annotated[str, typer.Option(help="The model it watches: folder, hub id or embedded.")] = "smollm2-135m",
+    out: Annotated[Path | None, typer.Option(help="A new folder; else the monitor's own is written over.")] = None,
+    rate: Annotated[float | None, typer.Option(help="False alarms per benign response.")] = None,
+    promise: Annotated[str | None, typer.Option(help="confident or marginal.")] = None,
+    confidence: Annotated[float | None, typer.Option(help="Of a confident promise.")] = None,
+    statistic: Annotated[list[str] | None, typer.Option(help="Such as max or cusum(0.5); may be repeated.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Tokens of a response it holds for.")] = None,
+    until: Annotated[str | None, typer.Option(help="ISO date of its end.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Certify a monitor again, on my own traffic, without refitting. What is left out stays as it was."""
+    from monitors.monitor import Monitor
+    from monitors.traffic import certify_again, read_traffic
+    from probes.model.language_model import load_model
+
+    before, prompts = Monitor.load(folder), read_traffic(benign)
+    how = {"rate": rate, "promise": promise, "confidence": confidence, "statistics": statistic, "horizon": horizon}
+    how |= {"made": date.today().isoformat(), "valid_until": until, "progress": not as_json}
+    after, _ = certify_again(load_model(model), before, prompts, **how)
+    after.save(out or folder, overwrite=out is None)
+    if as_json:
+        typer.echo(json.dumps({"monitor": str(out or folder), "certificate": after.threshold.to_dict()}))
+    else:
+        console.print(f"before: {before.threshold.sentence}\nnow: {after.threshold.sentence}\nin {out or folder}")
 
 
 @trips.command("list")

@@ -9,31 +9,30 @@
    on frames that neither fit nor choice has seen.
 3. Refit at the chosen site on all training frames: logistic regression on standardised features.
 4. Record benign responses to the calibration prompts, and set the threshold that each benign kind keeps
-   (`monitors.calibration`). Calibration frames were not seen in steps 1 to 3.
+   (`monitors.traffic`). Calibration frames were not seen in steps 1 to 3.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from monitors.calibration import calibrate
-from monitors.live.recorder import record
+from monitors import traffic
 from monitors.monitor import Monitor
-from monitors.threshold import Threshold
+from monitors.traffic import Prompt
 from probes.activations.capture import Activations, concatenate
 from probes.activations.responses import capture_responses
 from probes.facts.contexts import BENIGN_KINDS, Context, Contexts
 from probes.judging.splits import row_labels, select, split_groups
 from probes.judging.sweep import Sweep, sweep
-from probes.model.language_model import LanguageModel, system_of
+from probes.model.language_model import LanguageModel
 from probes.model.sites import Site
 from probes.reading.fitting import fit_logistic
 from probes.reading.probe import LinearProbe
 from probes.reading.streams import Stream
 
-__all__ = ["STREAM_C", "capture_contexts", "certify", "choose_site", "fit_probe", "record_contexts"]
+__all__ = ["STREAM_C", "capture_contexts", "certify", "choose_site", "fit_probe"]
 
 STREAM_C = 1.0
 """Inverse penalty of the refit. Chosen on France (seed 0) among .01, 1, 10 and 100: weaker penalties overfit 60
@@ -160,17 +159,6 @@ def _first(acts: Activations) -> Activations:
     )
 
 
-def record_contexts(
-    model: LanguageModel, probe: LinearProbe, contexts: Sequence[Context], *, horizon: int, progress: bool = False
-) -> list[Stream]:
-    """Return the stream of the answer to each context, with its frame as group and its kind."""
-    streams = record(model, [probe], [item.prompt for item in contexts], max_new_tokens=horizon, progress=progress)
-    return [
-        Stream(stream.tokens, stream.scores, group=str(item.frame), kind=item.kind, finished=stream.finished)
-        for item, stream in zip(contexts, streams, strict=True)
-    ]
-
-
 def certify(
     model: LanguageModel,
     probe: LinearProbe,
@@ -198,26 +186,9 @@ def certify(
         TooFew: a kind has too few frames; says how many are needed.
     """
     chosen = [item for item in contexts.of("calibration") if item.kind in BENIGN_KINDS]
-    streams = record_contexts(model, probe, chosen, horizon=horizon, progress=progress)
-    by_kind = {kind: [stream for stream in streams if stream.kind == kind] for kind in BENIGN_KINDS}
-    threshold: Threshold = calibrate(
-        {kind: [(stream.group, stream.maximum) for stream in kept] for kind, kept in by_kind.items()},
-        horizon=horizon,
-        made=made,
-        rate=rate,
-        promise="confident",
-        confidence=confidence,
-        generation=model.generation_settings({}),
-        prompt_mix=_mix(contexts, by_kind),
-    )
-    return Monitor(probe.concept, (probe,), threshold), by_kind
-
-
-def _mix(contexts: Contexts, by_kind: Mapping[str, Sequence[Stream]]) -> dict[str, Any]:
-    system = {"system": system_of(contexts.all[0].prompt)} if contexts.form == "chat" else {}
-    return {
-        "form": contexts.form,
-        **system,
-        "seed": contexts.seed,
-        **{kind: len(streams) for kind, streams in by_kind.items()},
-    }
+    served = [Prompt(item.prompt, item.kind, str(item.frame)) for item in chosen]
+    monitor, streams = traffic.certify(
+        model, [probe], served, concept=probe.concept, horizon=horizon, made=made, rate=rate, confidence=confidence,
+        prompt_mix={"seed": contexts.seed}, progress=progress,
+    )  # fmt: skip
+    return monitor, {kind: [stream for stream in streams if stream.kind == kind] for kind in BENIGN_KINDS}

@@ -1,15 +1,17 @@
 """Summary: what figures come to, in words for a terminal and a headline."""
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 
 from monitors.breaker.odds import expected_streams_between_trips, uses_to_trip
 from monitors.breaker.rule import Policy
 from monitors.measuring import Figures
+from monitors.threshold import Threshold
 from probes.facts.contexts import BENIGN_KINDS
 from probes.facts.facts import Fact
 from probes.reading.metrics import Estimate
 
-__all__ = ["lines", "sentence"]
+__all__ = ["certificate_lines", "lines", "sentence"]
 
 
 def sentence(fact: Fact, figures: Mapping[str, Figures]) -> str:
@@ -60,3 +62,13 @@ def lines(figures: Mapping[str, Figures], policy: Policy, rate: float) -> Iterat
     yield f"Breaker: {policy.k} of {policy.n}; one false trip in {between:,.0f} benign responses at {rate:.0%}."
     if probe.recall.value:
         yield f"At this recall, {uses_to_trip(probe.recall.value, policy.k, policy.n):.1f} uses in a row trip it."
+
+
+def certificate_lines(threshold: Threshold, today: date) -> Iterator[str]:
+    """Yield what a certificate says and how long it holds, for a terminal."""
+    yield f"{'certificate' if threshold.certified else 'promise'}: {threshold.sentence}"
+    if threshold.valid_until is None:
+        yield f"made {threshold.made}; no end is stated"
+    else:
+        over = ": it is over, certify again" if threshold.ended(today) else ""
+        yield f"made {threshold.made}, valid until {threshold.valid_until}{over}"

@@ -27,7 +27,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -76,8 +76,8 @@ class Threshold:
         _check_count(self.horizon, "the horizon in tokens")
         for name in ("maxima", "generation", "prompt_mix"):
             object.__setattr__(self, name, _plain(getattr(self, name), name))
-        for date in [self.made] + ([] if self.valid_until is None else [self.valid_until]):
-            _check_date(date)
+        for day in [self.made] + ([] if self.valid_until is None else [self.valid_until]):
+            _check_date(day)
         _check_maxima(self.maxima)
         self.maxima.update({name: {kind: sorted(of) for kind, of in by.items()} for name, by in self.maxima.items()})
         for kind, n in self.groups.items():
@@ -118,6 +118,10 @@ class Threshold:
     def certified(self) -> bool:
         """Whether the word applies: only a `confident` promise is a certificate."""
         return self.promise == "confident"
+
+    def ended(self, today: date) -> bool:
+        """Whether its time is over; never, where no end is stated."""
+        return self.valid_until is not None and today > datetime.fromisoformat(self.valid_until).date()
 
     def trace(self, scores: Float[Tensor, "token"]) -> dict[str, list[float]]:
         """Return the value of each statistic at each token of a stream, NaN from a token on that cannot be judged."""

@@ -17,7 +17,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import torch
@@ -176,9 +176,8 @@ class Guarded:
     def _why_void(self, options: dict[str, Any], asked: Sequence[str | Chat]) -> str:
         """Say why the certificate does not speak for a request, or nothing."""
         threshold = self.monitor.threshold
-        until = threshold.valid_until
-        if until is not None and date.today() > datetime.fromisoformat(until).date():
-            return f"the certificate ended on {until}"
+        if threshold.ended(date.today()):
+            return f"the certificate ended on {threshold.valid_until}"
         certified, now = threshold.generation, self.model.generation_settings(options)
         unlike = [name for name in sorted({*certified, *now}) if certified.get(name) != now.get(name)]
         if unlike:

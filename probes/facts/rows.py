@@ -83,8 +83,13 @@ def read_text(path: Path) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def jsonl_rows(path: Path, text: str) -> Iterator[Row]:
+def jsonl_rows(path: Path, text: str, *, example: str = _EXAMPLE) -> Iterator[Row]:
     """Read one JSON object a line; empty lines are passed over.
+
+    Args:
+        path: for messages.
+        text: of the file.
+        example: of a line, for messages.
 
     Raises:
         BadInput: a line is no object, or names something twice.
@@ -99,7 +104,7 @@ def jsonl_rows(path: Path, text: str) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{where}: broken JSON: {error}") from None
         if not isinstance(fields, dict):
-            raise BadInput(f"{where}: not an object in braces; a row is such as {_EXAMPLE}")
+            raise BadInput(f"{where}: not an object in braces; a row is such as {example}")
         yield Row(where, fields)
 
 

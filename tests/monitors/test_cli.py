@@ -43,7 +43,7 @@ def test_help_answers_within_a_second_and_without_torch():
         "try: monitors.cli.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("probe", "steer", "demo", "doctor", "facts", "fetch", "show", "trips", "zoo"):
+    for command in ("calibrate", "probe", "steer", "demo", "doctor", "facts", "fetch", "show", "trips", "zoo"):
         assert command in done.stdout
 
 
@@ -91,8 +91,39 @@ def test_show_says_of_each_bar_of_a_receipt_whether_it_is_met(belief, tmp_path):
         assert [line.rsplit(": ", 1)[1] for line in out.splitlines() if line.startswith("receipt: ")][:3] == [
             "met", "not met", "not measured",
         ]  # fmt: skip
-    assert out.rstrip().endswith("no receipt: nobody measured whether the model uses this direction"), "of the second"
+    assert "no receipt: nobody measured whether the model uses this direction" in out, "of the second"
+    assert "93 numbers, 0 to 0.92" in out
+    assert out.rstrip().endswith("(groups: ordinary 93; alarm where max > 0.91)\nmade 2026-11-22; no end is stated")
     assert "receipt: " not in belief("show", str(tmp_path / "probe"), "--json")[1].replace('"receipt": ', "")
+
+
+def test_calibrate_certifies_again_and_says_from_what_to_what(belief, tmp_path, llama, monkeypatch):
+    import torch
+
+    from probes import LinearProbe
+    from probes.model import language_model
+
+    monkeypatch.setattr(language_model, "load_model", lambda source: {"toy": llama}[source])
+    probe = LinearProbe.from_weights(torch.ones(llama.d_model), 0.0, "resid_post.1", fingerprint=llama.fingerprint)
+    limit = calibrate({"ordinary": {i: i / 100 for i in range(93)}}, horizon=2, made="2026-01-01")
+    Monitor("c", (probe,), limit).save(tmp_path / "old")
+    benign = tmp_path / "mine.txt"
+    benign.write_text("\n".join(f"the {a} {b}" for a in ("capital", "river", "cheese") for b in ("of", "is", "me")))
+    common = ("calibrate", str(tmp_path / "old"), "--benign", str(benign), "--model", "toy")
+    code, _, err = belief(*common)
+    assert (code, "has 9 groups" in err) == (4, True)
+    assert Monitor.load(tmp_path / "old").threshold == limit, "nothing is lost"
+    code, out, _ = belief(*common, "--rate", "0.3", "--until", "2026-01-02", "--out", str(tmp_path / "new"))
+    assert code == 0
+    assert out.startswith("before: at most 5 % ")
+    assert "\nnow: at most 30 % " in out
+    new = Monitor.load(tmp_path / "new").threshold
+    assert (new.groups, new.horizon, Monitor.load(tmp_path / "old").threshold) == ({"benign": 9}, 2, limit)
+    assert belief("show", str(tmp_path / "new"))[1].endswith("valid until 2026-01-02: it is over, certify again\n")
+    code, out, _ = belief(*common, "--rate", "0.7", "--statistic", "cusum(1)", "--statistic", "max", "--json")
+    assert code == 0
+    assert list(json.loads(out)["certificate"]["limits"]) == ["cusum(1.0)", "max"]
+    assert list(Monitor.load(tmp_path / "old").threshold.limits) == ["cusum(1.0)", "max"], "written over"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,185 @@
+"""Traffic: prompts as they are served, and a certificate for a model that answers them.
+
+A file of prompts is plain text, one prompt a line, or JSON lines:
+
+    {"prompt": "The capital of Spain is", "kind": "ordinary", "group": "author 7"}
+    {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How do I boil potatoes?"}]}
+
+`kind` parts what must keep the promise each by itself; `group` names what prompts share (an author, a template), so
+that they count once. Both may be left out: all are of one kind then, and a prompt is a group of its own, however often
+it comes.
+
+Limits: prompts are answered here, under the settings given; responses that were recorded elsewhere have no scores.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from monitors.calibration import calibrate_streams
+from monitors.live.recorder import record
+from monitors.monitor import Monitor
+from probes.errors import BadInput, nearest
+from probes.facts.rows import Row, jsonl_rows, read_text
+from probes.model.language_model import Chat, LanguageModel, system_of
+from probes.reading.probe import LinearProbe
+from probes.reading.statistics import Statistic
+from probes.reading.streams import Stream
+
+__all__ = ["BENIGN", "Prompt", "certify", "certify_again", "read_traffic"]
+
+BENIGN = "benign"
+"""The kind of prompts that name none."""
+FIELDS = ("prompt", "messages", "kind", "group")
+MESSAGE = ("role", "content")
+EXAMPLE = '{"prompt": "How do I boil potatoes?"}'
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt as it is served."""
+
+    prompt: str | Chat
+    """A text, or chat messages."""
+    kind: str = BENIGN
+    """What must keep the promise by itself."""
+    group: str = ""
+    """What it shares with others, so that they count once; empty: its own text."""
+
+
+def read_traffic(path: str | Path) -> tuple[Prompt, ...]:
+    """Read a file of prompts: `.jsonl`, or plain text with one prompt a line.
+
+    Raises:
+        NotFound: there is no such file.
+        BadInput: it has no prompts, is not UTF-8, or a line is not what it should be; the message has its number.
+    """
+    path = Path(path)
+    text = read_text(path)
+    if path.suffix.lower() == ".jsonl":
+        found = tuple(_prompt(row) for row in jsonl_rows(path, text, example=EXAMPLE))
+    else:
+        found = tuple(Prompt(line.strip()) for line in text.splitlines() if line.strip())
+    if not found:
+        raise BadInput(f"{path} has no prompts in it; write one a line, or JSON lines such as {EXAMPLE}")
+    return found
+
+
+def certify(
+    model: LanguageModel,
+    probes: Sequence[LinearProbe],
+    traffic: Iterable[Prompt],
+    *,
+    concept: str,
+    horizon: int,
+    made: str,
+    statistics: str | Statistic | Sequence[str | Statistic] = "max",
+    rate: float = 0.05,
+    promise: str = "confident",
+    confidence: float = 0.95,
+    seed: int = 0,
+    valid_until: str | None = None,
+    prompt_mix: Mapping[str, Any] | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> tuple[Monitor, tuple[Stream, ...]]:
+    """Let the model answer benign prompts, and set the limits that their streams carry.
+
+    Args:
+        model: the model to be watched.
+        probes: what scores.
+        traffic: benign prompts, all in one form: what is certified is the form that is served.
+        concept: what an alarm means.
+        horizon: tokens of a response for which the promise will hold.
+        made: ISO date of today.
+        statistics, rate, promise, confidence, seed, valid_until: see `calibrate_streams`.
+        prompt_mix: more about the prompts, to be kept beside their form and system prompt.
+        progress: show a bar.
+        options: those of transformers' `generate`; greedy unless `do_sample` is given.
+
+    Returns:
+        The monitor, and the streams it rests on, in the order of the prompts.
+
+    Raises:
+        TooFew: a kind has too few groups; says which, and how many it needs.
+        BadInput: no prompts, or texts and chats together.
+    """
+    served = list(traffic)
+    mix = {**_mix(served), **(prompt_mix or {})}
+    answers = record(
+        model, probes, [one.prompt for one in served], max_new_tokens=horizon, progress=progress, **options
+    )
+    streams = tuple(
+        replace(stream, kind=one.kind, group=one.group or repr(one.prompt))
+        for one, stream in zip(served, answers, strict=True)
+    )
+    threshold = calibrate_streams(
+        streams, statistics, horizon=horizon, made=made, rate=rate, promise=promise, confidence=confidence, seed=seed,
+        generation=model.generation_settings(options), prompt_mix=mix, valid_until=valid_until,
+    )  # fmt: skip
+    return Monitor(concept, tuple(probes), threshold), streams
+
+
+def certify_again(
+    model: LanguageModel, monitor: Monitor, traffic: Iterable[Prompt], *, made: str, **changes: Any
+) -> tuple[Monitor, tuple[Stream, ...]]:
+    """Certify a monitor anew on other traffic, without refitting its probes.
+
+    Args:
+        model: the model that the monitor was made for.
+        monitor: its probes stay; what it promises does unless changed.
+        traffic: benign prompts.
+        made: ISO date of today.
+        changes: other arguments of `certify`, such as `rate`, `horizon` or `statistics`; None leaves one as it was.
+
+    Raises:
+        Mismatch: the monitor was made for another model. TooFew, BadInput: see `certify`.
+    """
+    monitor.match(model)
+    old = monitor.threshold
+    kept = {"horizon": old.horizon, "statistics": list(old.limits), "rate": old.rate, "promise": old.promise}
+    kept |= {} if old.confidence is None else {"confidence": old.confidence}
+    kept |= {name: value for name, value in changes.items() if value is not None}
+    return certify(model, monitor.probes, traffic, concept=monitor.concept, made=made, **kept)
+
+
+def _mix(served: Sequence[Prompt]) -> dict[str, Any]:
+    """Say what all prompts have in common: their form, and the system prompt where chats share one."""
+    if not served:
+        raise BadInput("no benign prompts were given; give those of one kind at least")
+    forms = {"completion" if isinstance(one.prompt, str) else "chat" for one in served}
+    if len(forms) > 1:
+        raise BadInput("some prompts are texts and some are chats; a certificate is for one form: certify each")
+    systems = {system_of(one.prompt) for one in served}
+    return {"form": forms.pop()} | ({"system": systems.pop()} if len(systems) == 1 else {})
+
+
+def _prompt(row: Row) -> Prompt:
+    """Return the prompt of a line, or refuse the line."""
+    for name in row.fields:
+        if name not in FIELDS:
+            raise BadInput(f"{row.where}: a prompt has no field {name!r}; {nearest(name, FIELDS)}")
+    for name in ("prompt", "kind", "group"):
+        value = row.fields.get(name, "-")
+        if not isinstance(value, str) or not value.strip():
+            raise BadInput(f"{row.where}: {name!r} is {value!r}; give a text")
+    if ("prompt" in row.fields) == ("messages" in row.fields):
+        raise BadInput(f"{row.where}: give either 'prompt' or 'messages', such as {EXAMPLE}")
+    asked = row.fields["prompt"] if "prompt" in row.fields else _chat(row)
+    return Prompt(asked, row.fields.get("kind", BENIGN), row.fields.get("group", ""))
+
+
+def _chat(row: Row) -> Chat:
+    messages = row.fields["messages"]
+    if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
+        raise BadInput(f"{row.where}: 'messages' is a list of objects with the texts 'role' and 'content', no others")
+    return tuple(messages)
+
+
+def _is_message(message: Any) -> bool:
+    return (
+        isinstance(message, dict)
+        and set(message) == set(MESSAGE)
+        and all(isinstance(text, str) for text in message.values())
+    )
