@@ -1,6 +1,6 @@
 """Floor 3, DECIDE: certify a threshold, watch a model while it generates, and trip a circuit breaker.
 
-In reading order: verdict, threshold, calibration, drift, monitor, breaker/, live/, traffic, fitting, measuring,
+In reading order: verdict, threshold, calibration, drift, ledger, monitor, breaker/, live/, traffic, fitting, measuring,
 summary, history, evidence, report, demo, cli. Imports go down to `circuits` and `probes`.
 """
 
@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "breaker.rule": ["Policy", "State"],
         "calibration": ["calibrate", "calibrate_streams"],
         "drift": ["Drift", "watch_drift"],
+        "ledger": ["Ledger"],
         "live.guard": ["Guarded", "Reply", "guard"],
         "live.recorder": ["record"],
         "monitor": ["Monitor"],

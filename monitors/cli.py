@@ -10,7 +10,7 @@ import sys
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 
 from probes import cli as reading
 from probes.cli import AsJson, console
-from probes.errors import BeliefError, CouldNotRun, NotFound, nearest
+from probes.errors import BadInput, BeliefError, CouldNotRun, NotFound, nearest
 
 __all__ = ["app", "main"]
 
@@ -69,15 +69,35 @@ def demo(
 
 
 @app.command()
-def show(folder: Annotated[Path, typer.Argument(help="A saved artifact.")], as_json: AsJson = False) -> None:
+def show(
+    folder: Annotated[Path, typer.Argument(help="A saved artifact.")],
+    ledger: Annotated[Path | None, typer.Option(help="Of a monitor: what was counted since its certificate.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Describe any saved artifact: what it is, what it was fitted on, what its certificate says and until when."""
-    kind = reading.show(folder, as_json)
-    if kind == "monitor" and not as_json:
-        from monitors.monitor import Monitor
-        from monitors.summary import certificate_lines
+    from probes.artifact import read_artifact
 
-        for line in certificate_lines(Monitor.load(folder).threshold, date.today()):
-            console.print(line)
+    watched = read_artifact(folder).kind == "monitor"
+    if ledger and not watched:
+        raise BadInput(f"{folder} is no monitor, and only a monitor has a certificate to count streams for")
+    lines, more = _certificate(folder, ledger) if watched else ([], {})
+    reading.show(folder, as_json, more)
+    for line in lines if not as_json else ():
+        console.print(line)
+
+
+def _certificate(folder: Path, ledger: Path | None) -> tuple[list[str], dict[str, Any]]:
+    """Return what there is to say of a monitor's certificate, as lines and for JSON."""
+    from monitors.ledger import Ledger
+    from monitors.monitor import Monitor
+    from monitors.summary import certificate_lines
+
+    threshold = Monitor.load(folder).threshold
+    lines = list(certificate_lines(threshold, date.today()))
+    if ledger is None:
+        return lines, {}
+    counted = Ledger(_existing(ledger, "ledger"), threshold)
+    return [*lines, counted.sentence], {"ledger": counted.to_dict()}
 
 
 @app.command()
@@ -168,10 +188,10 @@ def trips_reset(
     console.print(f"{name}: {move.before} -> {move.after}, {move.reason}")
 
 
-def _existing(journal: Path) -> Path:
-    if not journal.is_file():
-        raise CouldNotRun(f"there is no journal at {journal}; give its file with --journal")
-    return journal
+def _existing(file: Path, what: str = "journal") -> Path:
+    if not file.is_file():
+        raise CouldNotRun(f"there is no {what} at {file}; give its file with --{what}")
+    return file
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ Streams must be benign like those of the calibration: true uses of a fact, or an
 """
 
 import random
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
@@ -65,31 +65,35 @@ class Drift:
     def revoked(self) -> bool:
         return self.revoked_at is not None
 
-    def after(self, value: float) -> "Drift":
-        """Return the state after one more stream; once revoked it stays as it is.
+    def after(self, *values: float) -> "Drift":
+        """Return the state after more streams; once revoked it stays as it is.
 
         Args:
-            value: the largest value of the statistic over the stream.
+            values: the largest value of the statistic over each stream, in their order.
 
         Raises:
-            BadInput: it is not finite; a stream that could not be scored is no evidence about those that were.
+            BadInput: one is not finite; a stream that could not be scored is no evidence about those that were.
         """
-        if not isfinite(value):
-            raise BadInput(f"a stream came to {value}; only finite values can be compared")
+        odd = next((value for value in values if not isfinite(value)), None)
+        if odd is not None:
+            raise BadInput(f"a stream came to {odd}; only finite values can be compared")
         if self.revoked:
             return self
-        number, m = self.streams + 1, len(self.seen)
-        low, high = bisect_left(self.seen, value), bisect_right(self.seen, value)
-        tie = 1.0 - random.Random(f"{self.seed}|{number}").random()  # in (0, 1]
-        p = (m - high + tie * (high - low + 1)) / (m + 1)
-        part = JUMP * self.wealth / len(POWERS)
-        capital = tuple(
-            ((1 - JUMP) * own + part) * k * p ** (k - 1) for own, k in zip(self.capital, POWERS, strict=True)
-        )
-        seen = list(self.seen)
-        insort(seen, value)
-        crossed = sum(capital) >= 1 / self.error
-        return Drift(tuple(seen), capital, self.error, number, number if crossed else None, self.seed)
+        seen, capital, number, revoked_at = list(self.seen), self.capital, self.streams, self.revoked_at
+        for value in values:
+            if revoked_at is not None:
+                break
+            number += 1
+            low, high = bisect_left(seen, value), bisect_right(seen, value)
+            tie = 1.0 - random.Random(f"{self.seed}|{number}").random()  # in (0, 1]
+            p = (len(seen) - high + tie * (high - low + 1)) / (len(seen) + 1)
+            part = JUMP * sum(capital) / len(POWERS)
+            capital = tuple(
+                ((1 - JUMP) * own + part) * k * p ** (k - 1) for own, k in zip(capital, POWERS, strict=True)
+            )
+            seen.insert(high, value)
+            revoked_at = number if sum(capital) >= 1 / self.error else None
+        return Drift(tuple(seen), capital, self.error, number, revoked_at, self.seed)
 
 
 def watch_drift(values: Iterable[float], *, error: float = 0.01, seed: int = 0) -> Drift:

@@ -47,20 +47,19 @@ def facts(
         console.print(f"{row['topic']:<14}{row['relation']:<12}{row['facts']:>6} facts  {row['licence']}")
 
 
-def show(folder: Path, as_json: bool) -> str:
-    """Describe a saved artifact and return its kind; the front door adds what its certificate says."""
+def show(folder: Path, as_json: bool, more: Mapping[str, Any]) -> None:
+    """Describe a saved artifact; in JSON with more that the front door knows of it."""
     from probes.artifact import read_artifact
     from probes.look import abridged
 
     artifact = read_artifact(folder)
     if as_json:
-        typer.echo(json.dumps({"kind": artifact.kind, "made_by": artifact.made_by, **dict(artifact.manifest)}))
-        return artifact.kind
+        typer.echo(json.dumps({"kind": artifact.kind, "made_by": artifact.made_by, **dict(artifact.manifest), **more}))
+        return
     console.print(f"{artifact.kind}, made by {artifact.made_by}")
     console.print_json(json.dumps(abridged(dict(artifact.manifest))))
     for line in receipts_of(artifact.kind, artifact.manifest):
         console.print(line)
-    return artifact.kind
 
 
 def receipts_of(kind: str, manifest: Mapping[str, Any]) -> list[str]:

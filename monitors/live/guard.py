@@ -9,7 +9,7 @@ Attaching and requesting are two lifetimes: the hooks go on once, and every `gen
 1. ask the breaker whether it may start at all;
 2. generate; a row whose score crosses stops at that token;
 3. judge each row by the rule of a pass (`monitors.verdict`);
-4. hand every verdict to the breaker, which commits what it decides;
+4. hand every verdict to the breaker, which commits what it decides, and every stream to the ledger;
 5. only then return, without the token that crossed and whatever came after it.
 """
 
@@ -25,10 +25,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from monitors.breaker.breaker import Breaker
+from monitors.ledger import Ledger
 from monitors.live.recorder import Recorder
 from monitors.monitor import Monitor
-from monitors.verdict import Verdict, judge
-from probes.errors import BadInput
+from monitors.verdict import Outcome, Verdict, judge
+from probes.errors import ArtifactError, BadInput, CouldNotRun
 from probes.model.fingerprint import describe
 from probes.model.language_model import Chat, LanguageModel, system_of
 from probes.reading.streams import Stream
@@ -59,11 +60,13 @@ class Guarded:
     """A model under a monitor; made by `guard`."""
 
     def __init__(
-        self, model: LanguageModel, monitor: Monitor, recorder: Recorder, breaker: Breaker | None, stop: bool, void: str
-    ):
+        self, model: LanguageModel, monitor: Monitor, recorder: Recorder, breaker: Breaker | None,
+        ledger: Ledger | None, stop: bool, void: str,
+    ):  # fmt: skip
         self.model = model
         self.monitor = monitor
         self.breaker = breaker
+        self.ledger = ledger
         self._recorder = recorder
         self._stop = stop
         self._void = void
@@ -113,7 +116,18 @@ class Guarded:
                     ended = Verdict.invalid(f"the request ended with {type(error).__name__}", request_id=name)
                     self.breaker.record(ended, permit, prompt=prompt)
             raise
+        self._count(reply)
         return reply
+
+    def _count(self, reply: Reply) -> None:
+        """Hand the streams to the ledger; where it cannot take them, no certificate is spoken of any more."""
+        if self.ledger is None:
+            return
+        pairs = zip(reply.streams, reply.verdicts, strict=True)
+        try:
+            self.ledger.add([None if verdict.outcome is Outcome.INVALID else stream for stream, verdict in pairs])
+        except (CouldNotRun, ArtifactError) as error:
+            self._void = f"streams are no longer counted: {error}"
 
     def _batch(
         self, prompts: Any, input_ids: Tensor | None, attention_mask: Tensor | None
@@ -178,6 +192,8 @@ class Guarded:
         threshold = self.monitor.threshold
         if threshold.ended(date.today()):
             return f"the certificate ended on {threshold.valid_until}"
+        if self.ledger is not None and self.ledger.revoked:
+            return self.ledger.sentence
         certified, now = threshold.generation, self.model.generation_settings(options)
         unlike = [name for name in sorted({*certified, *now}) if certified.get(name) != now.get(name)]
         if unlike:
@@ -196,6 +212,7 @@ def guard(
     monitor: Monitor,
     *,
     breaker: Breaker | None = None,
+    ledger: Ledger | None = None,
     on_alarm: str = "stop",
     allow: Collection[str] = (),
 ) -> Iterator[Guarded]:
@@ -205,17 +222,21 @@ def guard(
         model: the model to watch; it must be the one the monitor was made for.
         monitor: probes with their threshold.
         breaker: decides whether requests may start; gets every verdict.
+        ledger: counts the streams since the certificate; once it revokes it, no verdict is certified.
         on_alarm: "stop" withholds the response from the crossing token on; "flag" only says so.
         allow: parts of the model that may differ from the monitor's (see `Monitor.match`); no verdict is
             certified then.
 
     Raises:
-        Mismatch: the monitor was made for another model. BadInput: an unknown action.
+        Mismatch: the monitor was made for another model.
+        BadInput: an unknown action, or a ledger of another certificate.
     """
     if on_alarm not in ACTIONS:
         raise BadInput(f"on_alarm={on_alarm!r} is no action; give one of {', '.join(map(repr, ACTIONS))}")
+    if ledger is not None and ledger.threshold != monitor.threshold:
+        raise BadInput("the ledger is of another certificate than the monitor's; open it with monitor.threshold")
     differing = monitor.match(model, allow)
     void = f"another model ({describe(differing)})" if differing else ""
     recorder = Recorder(monitor.probes)
     with recorder.attached(model):
-        yield Guarded(model, monitor, recorder, breaker, on_alarm == "stop", void)
+        yield Guarded(model, monitor, recorder, breaker, ledger, on_alarm == "stop", void)

@@ -97,6 +97,30 @@ def test_show_says_of_each_bar_of_a_receipt_whether_it_is_met(belief, tmp_path):
     assert "receipt: " not in belief("show", str(tmp_path / "probe"), "--json")[1].replace('"receipt": ', "")
 
 
+def test_show_counts_the_streams_since_a_certificate(belief, tmp_path):
+    import torch
+
+    from monitors import Ledger
+    from probes import LinearProbe
+    from probes.reading.streams import Stream
+
+    probe = LinearProbe.from_weights(torch.ones(4), 0.0, "resid_post.1")
+    limit = calibrate({"ordinary": {i: i / 100 for i in range(93)}}, horizon=4, made="2026-11-22")
+    Monitor("c", (probe,), limit).save(tmp_path / "monitor")
+    probe.save(tmp_path / "probe")
+    ledger = str(tmp_path / "ledger.sqlite")
+    code, _, err = belief("show", str(tmp_path / "monitor"), "--ledger", ledger)
+    assert (code, "there is no ledger" in err) == (3, True)
+    Ledger(ledger, limit).add([Stream(("a",), torch.tensor([0.5])), None])
+    code, out, _ = belief("show", str(tmp_path / "monitor"), "--ledger", ledger)
+    assert code == 0
+    assert "\n2 streams since the certificate, 1 of them without a score; not revoked" in out
+    told = json.loads(belief("show", str(tmp_path / "monitor"), "--ledger", ledger, "--json")[1])
+    assert (told["kind"], told["ledger"]["streams"], told["ledger"]["revoked"]) == ("monitor", 2, False)
+    code, _, err = belief("show", str(tmp_path / "probe"), "--ledger", ledger)
+    assert (code, "is no monitor" in err) == (2, True)
+
+
 def test_calibrate_certifies_again_and_says_from_what_to_what(belief, tmp_path, llama, monkeypatch):
     import torch
 

@@ -11,6 +11,7 @@ from monitors.breaker.entries import prompt_digest
 from monitors.breaker.journal import Journal
 from monitors.breaker.rule import Policy, State
 from monitors.calibration import calibrate_streams
+from monitors.ledger import Ledger
 from monitors.live.guard import guard
 from monitors.live.recorder import record
 from monitors.monitor import Monitor
@@ -338,3 +339,52 @@ def test_every_probe_must_be_alive(llama, make_monitor):
         verdict = guarded.generate("cheese", max_new_tokens=3).verdicts[0]
     assert verdict.outcome is Outcome.INVALID
     assert "resid_post.0" in verdict.reason
+
+
+def test_once_the_ledger_revokes_no_verdict_is_certified(llama, make_monitor, prompts, tmp_path):
+    """Made-up maxima lie far below what the model's answers come to under a high limit: the first streams revoke."""
+    top = max(stream.maximum for stream in highest(llama, make_monitor(llama), prompts))
+    monitor = make_monitor(llama, top + 1)
+    low = {"max": {"ordinary": [top - 10 - i / 100 for i in range(200)] + [top + 1] * 10}}
+    monitor = replace(monitor, threshold=replace(monitor.threshold, maxima=low))
+    ledger = Ledger(tmp_path / "ledger", monitor.threshold)
+    with guard(llama, monitor, ledger=ledger) as guarded:
+        first = guarded.generate(prompts, max_new_tokens=8)
+        assert all(verdict.certified for verdict in first.verdicts)
+        assert ledger.streams == 4
+        while not ledger.revoked:
+            guarded.generate(prompts, max_new_tokens=8)
+        after = guarded.generate(prompts, max_new_tokens=8)
+    assert {verdict.outcome for verdict in after.verdicts} == {Outcome.CLEAR}
+    assert not any(verdict.certified for verdict in after.verdicts)
+    assert "not certified:" in after.verdicts[0].reason
+    assert "revoked at stream" in after.verdicts[0].reason
+
+
+def test_a_response_that_could_not_be_judged_is_no_evidence_in_the_ledger(tiny, make_monitor, tmp_path):
+    monitor = make_monitor(tiny)
+    ledger = Ledger(tmp_path / "ledger", monitor.threshold)
+    broken = edits(tiny, {monitor.probes[0].site: lambda tensor: tensor * math.nan})
+    with broken, guard(tiny, monitor, ledger=ledger) as guarded:
+        assert guarded.generate(["cheese"], max_new_tokens=3).verdicts[0].outcome is Outcome.INVALID
+    assert (ledger.streams, ledger.unscored) == (1, 1)
+
+
+def test_where_the_ledger_cannot_be_written_verdicts_are_not_certified_and_nothing_is_lost(
+    llama, make_monitor, prompts, tmp_path
+):
+    monitor, path = make_monitor(llama), tmp_path / "ledger"
+    ledger = Ledger(path, monitor.threshold)
+    with guard(llama, monitor, ledger=ledger) as guarded:
+        guarded.generate(prompts, max_new_tokens=3)
+        path.unlink()
+        assert guarded.generate(prompts, max_new_tokens=3).verdicts[0].certified
+        after = guarded.generate(prompts, max_new_tokens=3)
+    assert {verdict.outcome for verdict in after.verdicts} == {Outcome.CLEAR}
+    assert "not certified: streams are no longer counted" in after.verdicts[0].reason
+
+
+def test_a_ledger_of_another_certificate_is_refused(llama, make_monitor, tmp_path):
+    ledger = Ledger(tmp_path / "ledger", make_monitor(llama, 5.0).threshold)
+    with pytest.raises(BadInput, match="another certificate"), guard(llama, make_monitor(llama), ledger=ledger):
+        pass
