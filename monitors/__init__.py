@@ -1,7 +1,7 @@
 """Floor 3, DECIDE: certify a threshold, watch a model while it generates, and trip a circuit breaker.
 
-In reading order: verdict, threshold, calibration, drift, ledger, monitor, breaker/, live/, traffic, fitting, measuring,
-summary, history, evidence, report, demo, cli. Imports go down to `circuits` and `probes`.
+In reading order: verdict, threshold, calibration, drift, ledger, monitor, breaker/, live/, traffic, piping, fitting,
+measuring, summary, history, evidence, report, demo, cli. Imports go down to `circuits` and `probes`.
 """
 
 import lazy_loader
@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "live.guard": ["Guarded", "Reply", "guard"],
         "live.recorder": ["record"],
         "monitor": ["Monitor"],
+        "piping": ["Answer", "pipe"],
         "threshold": ["Threshold"],
         "traffic": ["Prompt", "certify", "certify_again", "read_traffic"],
         "verdict": ["Outcome", "Verdict"],

@@ -130,6 +130,31 @@ def calibrate(
         console.print(f"before: {before.threshold.sentence}\nnow: {after.threshold.sentence}\nin {out or folder}")
 
 
+@app.command()
+def guard(
+    model: Annotated[str, typer.Argument(help="Folder, hub id or embedded model.")],
+    monitor: Annotated[Path, typer.Option(help="A saved monitor.")],
+    prompts: Annotated[Path | None, typer.Option(help="A file of prompts; else standard input, one a line.")] = None,
+    journal: Annotated[Path | None, typer.Option(envvar="BELIEF_JOURNAL", help="Keep trips; blocks.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Count streams; revokes the certificate on drift.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Of an answer at most; the certificate's horizon.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer prompts under a monitor: each line a request. Exit 1 where one alarmed or was blocked."""
+    from monitors.piping import guarded_pipe
+    from monitors.traffic import read_traffic
+
+    asked = [one.prompt for one in read_traffic(prompts)] if prompts else filter(None, map(str.strip, sys.stdin))
+    answers = []
+    for answer in guarded_pipe(model, monitor, asked, journal=journal, ledger=ledger, max_new_tokens=tokens):
+        answers.append(answer)
+        if not as_json:
+            console.print(f"{answer.text}\n  [{answer.sentence}]")
+    if as_json:
+        typer.echo(json.dumps({"answers": [answer.to_dict() for answer in answers]}))
+    raise typer.Exit(0 if all(answer.passed for answer in answers) else 1)
+
+
 @trips.command("list")
 def trips_list(journal: JournalFile, as_json: AsJson = False) -> None:
     """List every change of state."""

@@ -43,7 +43,7 @@ def test_help_answers_within_a_second_and_without_torch():
         "try: monitors.cli.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("calibrate", "probe", "steer", "demo", "doctor", "facts", "fetch", "show", "trips", "zoo"):
+    for command in ("calibrate", "guard", "probe", "steer", "demo", "doctor", "facts", "fetch", "show", "trips", "zoo"):
         assert command in done.stdout
 
 
@@ -95,6 +95,32 @@ def test_show_says_of_each_bar_of_a_receipt_whether_it_is_met(belief, tmp_path):
     assert "93 numbers, 0 to 0.92" in out
     assert out.rstrip().endswith("(groups: ordinary 93; alarm where max > 0.91)\nmade 2026-11-22; no end is stated")
     assert "receipt: " not in belief("show", str(tmp_path / "probe"), "--json")[1].replace('"receipt": ', "")
+
+
+def test_guard_answers_lines_and_leaves_journal_and_ledger(belief, tmp_path, llama, make_monitor, monkeypatch):
+    import io
+
+    from monitors import piping
+
+    monkeypatch.setattr(piping, "load_model", lambda source: {"toy": llama}[source])
+    make_monitor(llama).save(tmp_path / "quiet")
+    make_monitor(llama, -1e6).save(tmp_path / "loud")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("cheese\n\nthe river of\n"))
+    code, out, _ = belief("guard", "toy", "--monitor", str(tmp_path / "quiet"), "--tokens", "3")
+    assert code == 0
+    assert out.count("  [CLEAR: over 3 tokens at most: max ") == 2
+    benign, journal, ledger = (str(tmp_path / name) for name in ("mine.txt", "trips.sqlite", "ledger.sqlite"))
+    (tmp_path / "mine.txt").write_text("cheese\n" * 6)
+    files = ("--prompts", benign, "--journal", journal, "--ledger", ledger)
+    code, out, _ = belief("guard", "toy", "--monitor", str(tmp_path / "loud"), *files, "--json")
+    answers = json.loads(out)["answers"]
+    assert code == 1
+    assert [bool(answer["blocked"]) for answer in answers] == [False] * 5 + [True], "5 of 10 trips"
+    assert "closed -> open" in belief("trips", "list", "--journal", journal)[1]
+    assert "5 streams since" in belief("show", str(tmp_path / "loud"), "--ledger", ledger)[1]
+    code, _, err = belief("guard", "toy", "--monitor", str(tmp_path / "nowhere"))
+    assert code in (2, 3)
+    assert err.count("\n") == 1
 
 
 def test_show_counts_the_streams_since_a_certificate(belief, tmp_path):
