@@ -120,6 +120,8 @@ def calibrate(
     from probes.model.language_model import load_model
 
     before, prompts = Monitor.load(folder), read_traffic(benign)
+    if out is not None and out.exists():
+        raise BadInput(f"{out} exists; give a new folder, or leave --out away to write over {folder}")
     how = {"rate": rate, "promise": promise, "confidence": confidence, "statistics": statistic, "horizon": horizon}
     how |= {"made": date.today().isoformat(), "valid_until": until, "progress": not as_json}
     after, _ = certify_again(load_model(model), before, prompts, **how)
@@ -140,7 +142,7 @@ def guard(
     tokens: Annotated[int | None, typer.Option(help="Of an answer at most; the certificate's horizon.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer prompts under a monitor: each line a request. Exit 1 where one alarmed or was blocked."""
+    """Answer prompts under a monitor: each line a request. Exit 1 where one alarmed or was not answered."""
     from monitors.piping import guarded_pipe
     from monitors.traffic import read_traffic
 

@@ -174,7 +174,7 @@ def run_demo(
     found, probe = fitting.fit_probe(acts, kinds, concept=f"in use: {fact.id}", seed=seed, progress=progress)
     say(f"Fitted at {found.site}: AUROC {found.best.controls['auroc']} at the first token, on frames not fitted on.")
     probe = _with_receipt(model, probe, fact, topic, seed, say, progress)
-    monitor, _ = fitting.certify(
+    monitor, _ = fitting.certify_fact(
         model, probe, drawn, horizon=HORIZON, made=today, rate=RATE, confidence=CONFIDENCE, progress=progress
     )
     monitor.save(out / "monitor", overwrite=True)

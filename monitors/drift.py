@@ -5,8 +5,8 @@ A conformal test martingale over streams. Let m values have been seen, those of 
 1. p = (number of them above the new one + U (number equal + 1)) / (m + 1), with U uniform. As long as all streams are
    exchangeable these p are independent and uniform, whatever the distribution: exactly, for any calibration.
 2. Bets against uniform: k p^(k - 1) for k = 1 (no bet), 1/2, 1/4 pays where p is small, that is where streams score
-   higher than they did. The capital is spread over the three, and a thousandth of it is dealt anew before each stream,
-   so that a drift after 10,000 streams finds some of it left.
+   higher than they did. The capital is spread over the three, and before stream t a part of it, 1 / (t + 100), is dealt
+   anew: so a drift finds some of it left however late it comes, at a price that grows with log t alone.
 3. The capital is a martingale that starts at 1. It ever reaches 1 / error with probability `error` at most (Ville):
    then the certificate is revoked, for good.
 
@@ -16,7 +16,8 @@ was seen before it outnumbers what came after.
 
 Sources: Vovk, Nouretdinov & Gammerman 2003 (testing exchangeability on-line); Vovk et al. 2021 (2102.09958), the
 jumping between bets. Limits: one-sided, a drop in scores goes unnoticed, as it breaks no promise about false alarms.
-Streams must be benign like those of the calibration: true uses of a fact, or another mix of kinds, are a drift, too.
+Streams must be benign like those of the calibration: true uses of a fact, or another mix of kinds, are a drift, too,
+and so is a return to normal after a quieter spell, since what was seen in it counts.
 """
 
 import random
@@ -31,8 +32,8 @@ __all__ = ["Drift", "watch_drift"]
 
 POWERS = (1.0, 0.5, 0.25)
 """Exponents of the bets."""
-JUMP = 1e-3
-"""Share of the capital that is dealt anew before each stream."""
+LATE = 100
+"""Before stream t a part 1 / (t + LATE) of the capital is dealt anew; a constant part would use it up in time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +88,10 @@ class Drift:
             low, high = bisect_left(seen, value), bisect_right(seen, value)
             tie = 1.0 - random.Random(f"{self.seed}|{number}").random()  # in (0, 1]
             p = (len(seen) - high + tie * (high - low + 1)) / (len(seen) + 1)
-            part = JUMP * sum(capital) / len(POWERS)
+            dealt = 1 / (number + LATE)
+            part = dealt * sum(capital) / len(POWERS)
             capital = tuple(
-                ((1 - JUMP) * own + part) * k * p ** (k - 1) for own, k in zip(capital, POWERS, strict=True)
+                ((1 - dealt) * own + part) * k * p ** (k - 1) for own, k in zip(capital, POWERS, strict=True)
             )
             seen.insert(high, value)
             revoked_at = number if sum(capital) >= 1 / self.error else None

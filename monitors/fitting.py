@@ -32,7 +32,7 @@ from probes.reading.fitting import fit_logistic
 from probes.reading.probe import LinearProbe
 from probes.reading.streams import Stream
 
-__all__ = ["STREAM_C", "capture_contexts", "certify", "choose_site", "fit_probe"]
+__all__ = ["STREAM_C", "capture_contexts", "certify_fact", "choose_site", "fit_probe"]
 
 STREAM_C = 1.0
 """Inverse penalty of the refit. Chosen on France (seed 0) among .01, 1, 10 and 100: weaker penalties overfit 60
@@ -159,7 +159,7 @@ def _first(acts: Activations) -> Activations:
     )
 
 
-def certify(
+def certify_fact(
     model: LanguageModel,
     probe: LinearProbe,
     contexts: Contexts,

@@ -20,11 +20,12 @@ from monitors.breaker.rule import Policy
 from monitors.ledger import Ledger
 from monitors.live.guard import Guarded, guard
 from monitors.monitor import Monitor
-from monitors.threshold import Threshold
+from monitors.traffic import as_certified
 from monitors.verdict import Verdict
+from probes.errors import BadInput
 from probes.model.language_model import Chat, load_model
 
-__all__ = ["Answer", "as_certified", "guarded_pipe", "pipe"]
+__all__ = ["Answer", "guarded_pipe", "pipe"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Answer:
     text: str
     """What was released."""
     verdict: Verdict | None
-    """None where the request was not let in."""
-    blocked: str = ""
-    """Why it was not let in."""
+    """None where it was not answered."""
+    refused: str = ""
+    """Why it was not answered: the breaker is open, or the prompt cannot be scored."""
 
     @property
     def passed(self) -> bool:
@@ -48,7 +49,7 @@ class Answer:
     def sentence(self) -> str:
         """What became of it, in words."""
         if self.verdict is None:
-            return f"BLOCKED: {self.blocked}"
+            return f"NOT ANSWERED: {self.refused}"
         certified = "" if self.verdict.certified else " (not certified)"
         return f"{self.verdict.outcome.name}{certified}: {self.verdict.reason}"
 
@@ -57,15 +58,7 @@ class Answer:
         verdict = None if self.verdict is None else asdict(self.verdict)
         for name in ("score", "statistic") if verdict else ():
             verdict[name] = verdict[name] if isfinite(verdict[name]) else None
-        return {"prompt": self.prompt, "text": self.text, "verdict": verdict, "blocked": self.blocked}
-
-
-def as_certified(prompt: str | Chat, threshold: Threshold) -> str | Chat:
-    """Return a line of text as the prompt that the certificate speaks of; a chat as it is."""
-    if not isinstance(prompt, str) or threshold.prompt_mix.get("form") != "chat":
-        return prompt
-    system = threshold.prompt_mix.get("system")
-    return (*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": prompt})
+        return {"prompt": self.prompt, "text": self.text, "verdict": verdict, "refused": self.refused}
 
 
 def pipe(
@@ -78,17 +71,25 @@ def pipe(
         prompts: texts or chats.
         max_new_tokens: the most tokens of an answer; the certificate's horizon if left out.
         options: those of `Guarded.generate`.
+
+    Raises:
+        BadInput: a single text in place of a list, or no prompt at all.
     """
+    if isinstance(prompts, str):
+        raise BadInput("prompts is one string; give a list of prompts")
     threshold = guarded.monitor.threshold
     length = threshold.horizon if max_new_tokens is None else max_new_tokens
+    number = 0
     for number, prompt in enumerate(prompts, start=1):
         try:
             asked = as_certified(prompt, threshold)
             reply = guarded.generate([asked], max_new_tokens=length, request_id=str(number), **options)
-        except BreakerOpen as error:
+        except (BreakerOpen, BadInput) as error:
             yield Answer(prompt, "", None, str(error))
         else:
             yield Answer(prompt, reply.texts[0], reply.verdicts[0])
+    if not number:
+        raise BadInput("there was no prompt: nothing was checked")
 
 
 def guarded_pipe(

@@ -76,8 +76,9 @@ class Threshold:
         _check_count(self.horizon, "the horizon in tokens")
         for name in ("maxima", "generation", "prompt_mix"):
             object.__setattr__(self, name, _plain(getattr(self, name), name))
-        for day in [self.made] + ([] if self.valid_until is None else [self.valid_until]):
-            _check_date(day)
+        days = [_date(day) for day in [self.made] + ([] if self.valid_until is None else [self.valid_until])]
+        if days != sorted(days):
+            raise BadInput(f"it would end on {self.valid_until}, before it is made on {self.made}; give a later end")
         _check_maxima(self.maxima)
         self.maxima.update({name: {kind: sorted(of) for kind, of in by.items()} for name, by in self.maxima.items()})
         for kind, n in self.groups.items():
@@ -118,6 +119,12 @@ class Threshold:
     def certified(self) -> bool:
         """Whether the word applies: only a `confident` promise is a certificate."""
         return self.promise == "confident"
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """System prompts of the chats it was made on; empty where it is silent about them."""
+        held = self.prompt_mix.get("system", ())
+        return (held,) if isinstance(held, str) else tuple(held)
 
     def ended(self, today: date) -> bool:
         """Whether its time is over; never, where no end is stated."""
@@ -253,9 +260,9 @@ def _check_count(value: Any, what: str) -> None:
         raise BadInput(f"{what} is {value!r}; it is a whole number from 1 to {MOST}")
 
 
-def _check_date(text: Any) -> None:
+def _date(text: Any) -> date:
     try:
-        datetime.fromisoformat(text)
+        return datetime.fromisoformat(text).date()
     except (TypeError, ValueError) as error:
         raise BadInput(f"{text!r} is no ISO date; write it as 2026-01-31") from error
 
@@ -278,7 +285,10 @@ def _check_maxima(maxima: dict[str, Any]) -> None:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond any float
+        return False
 
 
 def _plain(mapping: Any, name: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Traffic: prompts as they are served, and a certificate for a model that answers them.
 
-A file of prompts is plain text, one prompt a line, or JSON lines:
+A file of prompts is plain text (.txt), one prompt a line, or JSON lines (.jsonl):
 
     {"prompt": "The capital of Spain is", "kind": "ordinary", "group": "author 7"}
     {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How do I boil potatoes?"}]}
@@ -12,6 +12,7 @@ it comes.
 Limits: prompts are answered here, under the settings given; responses that were recorded elsewhere have no scores.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,19 +21,22 @@ from typing import Any
 from monitors.calibration import calibrate_streams
 from monitors.live.recorder import record
 from monitors.monitor import Monitor
+from monitors.threshold import Threshold
 from probes.errors import BadInput, nearest
 from probes.facts.rows import Row, jsonl_rows, read_text
 from probes.model.language_model import Chat, LanguageModel, system_of
 from probes.reading.probe import LinearProbe
-from probes.reading.statistics import Statistic
+from probes.reading.statistics import Statistic, parse_statistic
 from probes.reading.streams import Stream
 
-__all__ = ["BENIGN", "Prompt", "certify", "certify_again", "read_traffic"]
+__all__ = ["BENIGN", "Prompt", "as_certified", "certify", "certify_again", "read_traffic"]
 
 BENIGN = "benign"
 """The kind of prompts that name none."""
 FIELDS = ("prompt", "messages", "kind", "group")
 MESSAGE = ("role", "content")
+ABOUT = ("horizon", "statistics", "rate", "promise", "confidence", "seed", "valid_until", "prompt_mix", "progress")
+"""Arguments of `certify` that are no options of `generate`."""
 EXAMPLE = '{"prompt": "How do I boil potatoes?"}'
 
 
@@ -47,20 +51,28 @@ class Prompt:
     group: str = ""
     """What it shares with others, so that they count once; empty: its own text."""
 
+    @property
+    def counts_as(self) -> str:
+        """The group it counts in."""
+        asked = self.prompt if isinstance(self.prompt, str) else list(self.prompt)
+        return self.group.strip() or json.dumps(asked, sort_keys=True)
+
 
 def read_traffic(path: str | Path) -> tuple[Prompt, ...]:
-    """Read a file of prompts: `.jsonl`, or plain text with one prompt a line.
+    """Read a file of prompts: `.jsonl`, or `.txt` with one prompt a line.
 
     Raises:
         NotFound: there is no such file.
-        BadInput: it has no prompts, is not UTF-8, or a line is not what it should be; the message has its number.
+        BadInput: another ending, no prompts, not UTF-8, or a line that is not what it should be, with its number.
     """
     path = Path(path)
+    if path.suffix.lower() not in (".jsonl", ".txt"):
+        raise BadInput(f"{path} is neither .txt, one prompt a line, nor .jsonl, with lines such as {EXAMPLE}")
     text = read_text(path)
     if path.suffix.lower() == ".jsonl":
         found = tuple(_prompt(row) for row in jsonl_rows(path, text, example=EXAMPLE))
     else:
-        found = tuple(Prompt(line.strip()) for line in text.splitlines() if line.strip())
+        found = tuple(Prompt(line.strip()) for line in text.split("\n") if line.strip())
     if not found:
         raise BadInput(f"{path} has no prompts in it; write one a line, or JSON lines such as {EXAMPLE}")
     return found
@@ -102,17 +114,23 @@ def certify(
         The monitor, and the streams it rests on, in the order of the prompts.
 
     Raises:
-        TooFew: a kind has too few groups; says which, and how many it needs.
+        TooFew: a kind has too few groups; says which, and how many it needs, before anything is answered.
         BadInput: no prompts, or texts and chats together.
     """
     served = list(traffic)
     mix = {**_mix(served), **(prompt_mix or {})}
+    given = [statistics] if isinstance(statistics, str | Statistic) else list(statistics)
+    groups = {kind: len({one.counts_as for one in served if one.kind == kind}) for kind in {one.kind for one in served}}
+    sure = confidence if promise == "confident" else None
+    Threshold(  # what cannot be certified is refused before anything is answered
+        {str(parse_statistic(str(one))): {kind: [0.0] * n for kind, n in groups.items()} for one in given}, rate,
+        promise, sure, horizon, made, valid_until=valid_until,
+    )  # fmt: skip
     answers = record(
         model, probes, [one.prompt for one in served], max_new_tokens=horizon, progress=progress, **options
     )
     streams = tuple(
-        replace(stream, kind=one.kind, group=one.group or repr(one.prompt))
-        for one, stream in zip(served, answers, strict=True)
+        replace(stream, kind=one.kind, group=one.counts_as) for one, stream in zip(served, answers, strict=True)
     )
     threshold = calibrate_streams(
         streams, statistics, horizon=horizon, made=made, rate=rate, promise=promise, confidence=confidence, seed=seed,
@@ -129,30 +147,54 @@ def certify_again(
     Args:
         model: the model that the monitor was made for.
         monitor: its probes stay; what it promises does unless changed.
-        traffic: benign prompts.
+        traffic: benign prompts; a plain line is asked in the form that is certified (`as_certified`).
         made: ISO date of today.
         changes: other arguments of `certify`, such as `rate`, `horizon` or `statistics`; None leaves one as it was.
 
     Raises:
         Mismatch: the monitor was made for another model. TooFew, BadInput: see `certify`.
+        BadInput: it was certified with generation settings that are not given here.
     """
     monitor.match(model)
     old = monitor.threshold
+    options = {name: value for name, value in changes.items() if name not in ABOUT}
+    if old.generation and (now := model.generation_settings(options)) != old.generation:
+        raise BadInput(
+            f"it was certified with the generation settings {dict(old.generation)}, and this would be with {now}; give "
+            "the same as options of certify_again, or make another monitor with certify"
+        )
+    served = [replace(one, prompt=as_certified(one.prompt, old)) for one in traffic]
     kept = {"horizon": old.horizon, "statistics": list(old.limits), "rate": old.rate, "promise": old.promise}
     kept |= {} if old.confidence is None else {"confidence": old.confidence}
     kept |= {name: value for name, value in changes.items() if value is not None}
-    return certify(model, monitor.probes, traffic, concept=monitor.concept, made=made, **kept)
+    return certify(model, monitor.probes, served, concept=monitor.concept, made=made, **kept)
+
+
+def as_certified(prompt: str | Chat, threshold: Threshold) -> str | Chat:
+    """Return a line of text as the prompt that the certificate speaks of; a chat as it is.
+
+    Raises:
+        BadInput: it speaks of chats with several system prompts, and does not say which.
+    """
+    if not isinstance(prompt, str) or threshold.prompt_mix.get("form") != "chat":
+        return prompt
+    if len(threshold.systems) > 1:
+        raise BadInput(
+            f"certified on {len(threshold.systems)} system prompts; give chats that say which, as JSON lines"
+        )
+    system = "".join(threshold.systems)
+    return (*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": prompt})
 
 
 def _mix(served: Sequence[Prompt]) -> dict[str, Any]:
-    """Say what all prompts have in common: their form, and the system prompt where chats share one."""
+    """Say in what form prompts come, and with which system prompts."""
     if not served:
         raise BadInput("no benign prompts were given; give those of one kind at least")
     forms = {"completion" if isinstance(one.prompt, str) else "chat" for one in served}
     if len(forms) > 1:
         raise BadInput("some prompts are texts and some are chats; a certificate is for one form: certify each")
-    systems = {system_of(one.prompt) for one in served}
-    return {"form": forms.pop()} | ({"system": systems.pop()} if len(systems) == 1 else {})
+    systems = sorted({system_of(one.prompt) for one in served})
+    return {"form": forms.pop(), "system": systems[0] if len(systems) == 1 else systems}
 
 
 def _prompt(row: Row) -> Prompt:
@@ -167,7 +209,7 @@ def _prompt(row: Row) -> Prompt:
     if ("prompt" in row.fields) == ("messages" in row.fields):
         raise BadInput(f"{row.where}: give either 'prompt' or 'messages', such as {EXAMPLE}")
     asked = row.fields["prompt"] if "prompt" in row.fields else _chat(row)
-    return Prompt(asked, row.fields.get("kind", BENIGN), row.fields.get("group", ""))
+    return Prompt(asked, row.fields.get("kind", BENIGN).strip(), row.fields.get("group", "").strip())
 
 
 def _chat(row: Row) -> Chat:

@@ -50,16 +50,26 @@ def facts(
 def show(folder: Path, as_json: bool, more: Mapping[str, Any]) -> None:
     """Describe a saved artifact; in JSON with more that the front door knows of it."""
     from probes.artifact import read_artifact
-    from probes.look import abridged
 
     artifact = read_artifact(folder)
     if as_json:
         typer.echo(json.dumps({"kind": artifact.kind, "made_by": artifact.made_by, **dict(artifact.manifest), **more}))
         return
     console.print(f"{artifact.kind}, made by {artifact.made_by}")
-    console.print_json(json.dumps(abridged(dict(artifact.manifest))))
+    console.print_json(json.dumps(_abridged(dict(artifact.manifest))))
     for line in receipts_of(artifact.kind, artifact.manifest):
         console.print(line)
+
+
+def _abridged(value: Any, most: int = 8) -> Any:
+    """Return JSON data for people to read: a list of many numbers becomes their count and range."""
+    if isinstance(value, Mapping):
+        return {name: _abridged(held, most) for name, held in value.items()}
+    if not isinstance(value, list):
+        return value
+    if len(value) > most and all(isinstance(one, int | float) for one in value):
+        return f"{len(value)} numbers, {min(value):.4g} to {max(value):.4g}"
+    return [_abridged(one, most) for one in value]
 
 
 def receipts_of(kind: str, manifest: Mapping[str, Any]) -> list[str]:

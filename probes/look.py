@@ -8,7 +8,6 @@ Limits: plotly reads a few tags in its labels (`<b>`, `<br>`, `<a href>`), so wh
 through `plain` before it becomes a label.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -25,7 +24,6 @@ __all__ = [
     "LIGHT",
     "TEMPLATE",
     "Html",
-    "abridged",
     "percent",
     "plain",
     "said",
@@ -84,17 +82,6 @@ def shorten(text: str, most: int) -> str:
 def said(name: str) -> str:
     """Return an identifier as words, "same_relation" as "same relation"; any other text as it is."""
     return name.replace("_", " ") if name.isidentifier() else name
-
-
-def abridged(value: Any, most: int = 8) -> Any:
-    """Return JSON data for people to read: a list of many numbers becomes their count and range."""
-    if isinstance(value, Mapping):
-        return {name: abridged(held, most) for name, held in value.items()}
-    if not isinstance(value, list):
-        return value
-    if len(value) > most and all(isinstance(one, int | float) for one in value):
-        return f"{len(value)} numbers, {min(value):.4g} to {max(value):.4g}"
-    return [abridged(one, most) for one in value]
 
 
 def percent(share: float) -> str:

@@ -70,6 +70,7 @@ class Guarded:
         self._recorder = recorder
         self._stop = stop
         self._void = void
+        self._uncounted = ""
 
     @torch.no_grad()
     def generate(
@@ -105,7 +106,8 @@ class Guarded:
         permit = self.breaker.ask(rows=rows) if self.breaker else None
         recorded = 0
         try:
-            reply = self._answer(batch, names, options, asked if input_ids is None else [])
+            void = self._why_void(options, asked if input_ids is None else [])
+            reply = self._answer(batch, names, options, void or self._uncounted)
             for verdict, prompt in zip(reply.verdicts, asked, strict=True):
                 if self.breaker:
                     self.breaker.record(verdict, permit, prompt=prompt)
@@ -116,18 +118,20 @@ class Guarded:
                     ended = Verdict.invalid(f"the request ended with {type(error).__name__}", request_id=name)
                     self.breaker.record(ended, permit, prompt=prompt)
             raise
-        self._count(reply)
+        if not void:
+            self._count(reply)
         return reply
 
     def _count(self, reply: Reply) -> None:
-        """Hand the streams to the ledger; where it cannot take them, no certificate is spoken of any more."""
+        """Hand streams that the certificate speaks for to the ledger; where it cannot take them, say so from now on."""
         if self.ledger is None:
             return
         pairs = zip(reply.streams, reply.verdicts, strict=True)
         try:
             self.ledger.add([None if verdict.outcome is Outcome.INVALID else stream for stream, verdict in pairs])
+            self._uncounted = ""
         except (CouldNotRun, ArtifactError) as error:
-            self._void = f"streams are no longer counted: {error}"
+            self._uncounted = f"the streams before it could not be counted: {error}"
 
     def _batch(
         self, prompts: Any, input_ids: Tensor | None, attention_mask: Tensor | None
@@ -150,13 +154,11 @@ class Guarded:
         kept = [ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask, strict=True)]
         return batch, [self.model.tokenizer.decode(ids) for ids in kept]
 
-    def _answer(
-        self, batch: dict[str, Tensor], names: list[str], options: dict[str, Any], asked: Sequence[str | Chat]
-    ) -> Reply:
+    def _answer(self, batch: dict[str, Tensor], names: list[str], options: dict[str, Any], void: str) -> Reply:
         threshold = self.monitor.threshold
         with self._recorder.request(batch["input_ids"], limits=threshold.limits, stop=self._stop) as recording:
             sequences = self.model.generate_ids(batch, **options, stopping=[recording])
-        start, void = batch["input_ids"].shape[1], self._why_void(options, asked)
+        start = batch["input_ids"].shape[1]
         released, texts, verdicts, streams = sequences.clone(), [], [], []
         rows = zip(sequences[:, start:].tolist(), recording.scores(), names, strict=True)
         for row, (ids, scores, name) in enumerate(rows):
@@ -192,18 +194,26 @@ class Guarded:
         threshold = self.monitor.threshold
         if threshold.ended(date.today()):
             return f"the certificate ended on {threshold.valid_until}"
-        if self.ledger is not None and self.ledger.revoked:
-            return self.ledger.sentence
+        if self.ledger is not None and (why := self._revoked(self.ledger)):
+            return why
         certified, now = threshold.generation, self.model.generation_settings(options)
         unlike = [name for name in sorted({*certified, *now}) if certified.get(name) != now.get(name)]
         if unlike:
             return f"calibrated with other generation settings ({', '.join(unlike)})"
-        form, system = (threshold.prompt_mix.get(name) for name in ("form", "system"))
+        form, systems = threshold.prompt_mix.get("form"), threshold.systems
         if form is not None and any(isinstance(prompt, str) is (form == "chat") for prompt in asked):
             return f"calibrated on prompts in {form} form"
-        if form == "chat" and system is not None and any(system_of(prompt) != system for prompt in asked):
+        if form == "chat" and systems and any(system_of(prompt) not in systems for prompt in asked):
             return "calibrated with another system prompt"
         return self._void
+
+    def _revoked(self, ledger: Ledger) -> str:
+        """Say why the ledger speaks against the certificate, after a look at what others have counted."""
+        try:
+            ledger.refresh()
+        except (CouldNotRun, ArtifactError) as error:
+            return f"the ledger cannot be read: {error}"
+        return ledger.sentence if ledger.revoked else ""
 
 
 @contextmanager

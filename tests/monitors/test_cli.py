@@ -115,12 +115,15 @@ def test_guard_answers_lines_and_leaves_journal_and_ledger(belief, tmp_path, lla
     code, out, _ = belief("guard", "toy", "--monitor", str(tmp_path / "loud"), *files, "--json")
     answers = json.loads(out)["answers"]
     assert code == 1
-    assert [bool(answer["blocked"]) for answer in answers] == [False] * 5 + [True], "5 of 10 trips"
+    assert [bool(answer["refused"]) for answer in answers] == [False] * 5 + [True], "5 of 10 trips"
     assert "closed -> open" in belief("trips", "list", "--journal", journal)[1]
-    assert "5 streams since" in belief("show", str(tmp_path / "loud"), "--ledger", ledger)[1]
+    told = belief("show", str(tmp_path / "loud"), "--ledger", ledger)[1]
+    assert "3 streams since the certificate; revoked at scored stream 3: by max" in told
     code, _, err = belief("guard", "toy", "--monitor", str(tmp_path / "nowhere"))
-    assert code in (2, 3)
-    assert err.count("\n") == 1
+    assert (code, err.count("\n")) == (3, 1)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    code, out, err = belief("guard", "toy", "--monitor", str(tmp_path / "quiet"), "--json")
+    assert (code, out, "nothing was checked" in err) == (2, "", True)
 
 
 def test_show_counts_the_streams_since_a_certificate(belief, tmp_path):
@@ -163,13 +166,14 @@ def test_calibrate_certifies_again_and_says_from_what_to_what(belief, tmp_path, 
     code, _, err = belief(*common)
     assert (code, "has 9 groups" in err) == (4, True)
     assert Monitor.load(tmp_path / "old").threshold == limit, "nothing is lost"
-    code, out, _ = belief(*common, "--rate", "0.3", "--until", "2026-01-02", "--out", str(tmp_path / "new"))
+    code, out, _ = belief(*common, "--rate", "0.3", "--until", "2126-01-02", "--out", str(tmp_path / "new"))
     assert code == 0
     assert out.startswith("before: at most 5 % ")
+    assert belief(*common, "--rate", "0.3", "--out", str(tmp_path / "new"))[0] == 2, "not written over"
     assert "\nnow: at most 30 % " in out
     new = Monitor.load(tmp_path / "new").threshold
     assert (new.groups, new.horizon, Monitor.load(tmp_path / "old").threshold) == ({"benign": 9}, 2, limit)
-    assert belief("show", str(tmp_path / "new"))[1].endswith("valid until 2026-01-02: it is over, certify again\n")
+    assert belief("show", str(tmp_path / "new"))[1].endswith("valid until 2126-01-02\n")
     code, out, _ = belief(*common, "--rate", "0.7", "--statistic", "cusum(1)", "--statistic", "max", "--json")
     assert code == 0
     assert list(json.loads(out)["certificate"]["limits"]) == ["cusum(1.0)", "max"]

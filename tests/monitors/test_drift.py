@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from monitors.drift import JUMP, watch_drift
+from monitors.drift import LATE, watch_drift
 from probes.errors import BadInput
 
 
@@ -27,7 +27,8 @@ def test_one_stream_by_hand():
     assert after.wealth == pytest.approx((1 + 0.5 * p**-0.5 + 0.25 * p**-0.75) / 3)
     assert (after.seen, after.streams) == ((1.0, 2.0, 2.5, 3.0), 1)
     q = (2 + 2 * (1 - random.Random("5|2").random())) / 5  # of four values one equals 2, two are above
-    dealt = [(1 - JUMP) * own + JUMP * after.wealth / 3 for own in after.capital]
+    jump = 1 / (2 + LATE)
+    dealt = [(1 - jump) * own + jump * after.wealth / 3 for own in after.capital]
     once_more = sum(own * k * q ** (k - 1) for own, k in zip(dealt, (1, 0.5, 0.25), strict=True))
     assert after.after(2.0).wealth == pytest.approx(once_more)
     assert state.wealth == pytest.approx(1.0), "the state before is as it was"
@@ -79,3 +80,13 @@ def test_what_cannot_be_compared_is_refused(bad):
         watch_drift([])
     with pytest.raises(BadInput, match="not between 0 and 1"):
         watch_drift([1.0], error=1.0)
+
+
+def test_however_late_a_drift_comes_capital_is_left_to_find_it():
+    """After 30,000 quiet streams a shift of two standard deviations is found soon."""
+    rng = np.random.default_rng(3)
+    state = watch_drift(rng.normal(size=100)).after(*rng.normal(size=30_000))
+    assert not state.revoked
+    assert state.wealth > 1e-6
+    late = state.after(*(rng.normal(size=60) + 2))
+    assert late.revoked

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from monitors.fitting import certify, choose_site, fit_probe
+from monitors.fitting import certify_fact, choose_site, fit_probe
 from probes import Activations, LinearProbe, Site, TooFew, contexts, load_topic
 from probes.facts.contexts import BENIGN_KINDS
 
@@ -60,10 +60,10 @@ def test_a_monitor_is_certified_on_one_stream_a_frame_and_kind(llama):
     topic = load_topic("capitals")
     drawn = contexts(topic.facts[0], topic, groups={"calibration": 59})
     probe = LinearProbe.from_weights(torch.randn(32), 0.0, "resid_post.1", fingerprint=llama.fingerprint)
-    monitor, streams = certify(llama, probe, drawn, horizon=4, made="2026-11-22")
+    monitor, streams = certify_fact(llama, probe, drawn, horizon=4, made="2026-11-22")
     assert dict(monitor.threshold.groups) == dict.fromkeys(BENIGN_KINDS, 59)
     assert monitor.threshold.value == max(stream.maximum for kept in streams.values() for stream in kept)
     assert all(len(stream.scores) <= 4 for kept in streams.values() for stream in kept)
     few = contexts(topic.facts[0], topic, groups={"calibration": 58})
     with pytest.raises(TooFew, match="59"):
-        certify(llama, probe, few, horizon=4, made="2026-11-22")
+        certify_fact(llama, probe, few, horizon=4, made="2026-11-22")

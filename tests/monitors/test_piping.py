@@ -5,8 +5,9 @@ import json
 import pytest
 
 from monitors import Breaker, Policy, guard, pipe, record
-from monitors.piping import as_certified
+from monitors.traffic import as_certified
 from monitors.verdict import Outcome
+from probes.errors import BadInput
 
 CHAT = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "say me"})
 
@@ -28,6 +29,8 @@ def test_a_line_is_asked_in_the_form_that_is_certified(llama, make_monitor):
     assert as_certified("say me", certified(form="chat")) == CHAT[1:]
     assert as_certified("say me", certified(form="completion")) == "say me"
     assert as_certified(CHAT, certified(form="chat", system="other")) == CHAT
+    with pytest.raises(BadInput, match="certified on 2 system prompts"):
+        as_certified("say me", certified(form="chat", system=["a", "b"]))
 
 
 def test_each_prompt_has_its_answer_and_an_alarm_ends_none_of_the_others(llama, between, prompts):
@@ -50,7 +53,7 @@ def test_what_an_open_breaker_blocks_is_said_and_the_rest_goes_on(llama, between
         answers = list(pipe(guarded, prompts))
     first = loud.index(True)
     assert [answer.verdict is None for answer in answers] == [i > first for i in range(4)]
-    assert answers[-1].sentence.startswith("BLOCKED: ")
+    assert answers[-1].sentence.startswith("NOT ANSWERED: ")
     assert not answers[-1].passed
     assert answers[-1].to_dict()["verdict"] is None
 
@@ -63,3 +66,16 @@ def test_a_verdict_without_a_certificate_says_so(llama, make_monitor):
     assert answer.sentence.startswith("CLEAR (not certified): ")
     assert within.verdict.accepted == 2
     assert within.sentence.startswith("CLEAR: ")
+
+
+def test_a_prompt_that_cannot_be_scored_is_refused_and_the_others_are_answered(llama, make_monitor):
+    with guard(llama, make_monitor(llama)) as guarded:
+        first, long, last = pipe(guarded, ["cheese", "cheese " * 5000, "river"], max_new_tokens=2)
+        assert first.passed
+        assert last.passed
+        assert (long.verdict, long.passed) == (None, False)
+        assert long.sentence.startswith("NOT ANSWERED: ")
+        with pytest.raises(BadInput, match="nothing was checked"):
+            list(pipe(guarded, []))
+        with pytest.raises(BadInput, match="give a list"):
+            list(pipe(guarded, "cheese"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from monitors import Prompt, calibrate_streams, certify, certify_again, guard, read_traffic, record
+from monitors import Prompt, calibrate_streams, certify, certify_again, guard, read_traffic, record, traffic
 from probes import LinearProbe
 from probes.errors import BadInput, Mismatch, NotFound, TooFew
 
@@ -65,6 +65,10 @@ def test_a_file_that_is_empty_or_missing_is_refused(tmp_path):
     file.write_text(" \n")
     with pytest.raises(BadInput, match="no prompts in it"):
         read_traffic(file)
+    for name in ("benign.csv", "benign.ndjson", "benign"):
+        (tmp_path / name).write_text("prompt,kind\nHi,ordinary\n")
+        with pytest.raises(BadInput, match="neither"):
+            read_traffic(tmp_path / name)
 
 
 def test_a_certificate_is_what_the_models_own_answers_carry(llama, probe, benign):
@@ -83,6 +87,8 @@ def test_a_certificate_is_what_the_models_own_answers_carry(llama, probe, benign
 def test_the_same_prompt_counts_once_and_so_does_a_group(llama, probe, benign):
     with pytest.raises(TooFew, match="has 58 groups"):
         certify(llama, [probe], [*benign[:58], *benign[:20]], concept="c", **REST)
+    turned = [Prompt(({"content": "now", "role": "user"},)), Prompt(({"role": "user", "content": "now"},))]
+    assert turned[0].counts_as == turned[1].counts_as
     grouped = [replace(one, group=f"author {i // 2}") for i, one in enumerate(benign)]
     with pytest.raises(TooFew, match="has 30 groups"):
         certify(llama, [probe], grouped, concept="c", **REST)
@@ -102,6 +108,28 @@ def test_texts_and_chats_are_certified_apart(llama, probe, benign):
         certify(llama, [probe], [], concept="c", **REST)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"promise": "sworn"}, {"valid_until": "soon"}, {"valid_until": "2020-01-01"}, {"statistics": "mean"},
+              {"rate": 0.001}, {"rate": 5}, {"horizon": 0}, {"made": "today"}],
+)  # fmt: skip
+def test_what_cannot_be_certified_is_refused_before_anything_is_answered(llama, probe, benign, monkeypatch, wrong):
+    monkeypatch.setattr(traffic, "record", lambda *_, **__: pytest.fail("answered"))
+    with pytest.raises((BadInput, NotFound, TooFew)):
+        certify(llama, [probe], benign, concept="c", **REST | wrong)
+
+
+def test_system_prompts_are_part_of_the_certificate(llama, probe, benign):
+    def chat(one, system):
+        return replace(one, prompt=({"role": "system", "content": system}, {"role": "user", "content": one.prompt}))
+
+    monitor, _ = certify(llama, [probe], [chat(one, "the") for one in benign], concept="c", **REST)
+    assert monitor.threshold.prompt_mix == {"form": "chat", "system": "the"}
+    two = [chat(one, ("of", "the")[i % 2]) for i, one in enumerate(benign)]
+    assert certify(llama, [probe], two, concept="c", **REST)[0].threshold.systems == ("of", "the")
+    again, _ = certify_again(llama, monitor, benign, made="2026-12-01")
+    assert again.threshold.prompt_mix == {"form": "chat", "system": "the"}, "plain lines are asked as certified"
+
+
 def test_certifying_again_keeps_probes_and_promise(llama, probe, benign):
     first, _ = certify(llama, [probe], benign, concept="c", statistics="max_rolling_mean(2)", rate=0.1, **REST)
     again, streams = certify_again(llama, first, benign[:30], made="2026-12-01", valid_until="2027-01-01", horizon=None)
@@ -112,6 +140,15 @@ def test_certifying_again_keeps_probes_and_promise(llama, probe, benign):
     assert (again.threshold.made, again.threshold.valid_until) == ("2026-12-01", "2027-01-01")
     changed, _ = certify_again(llama, first, benign, made="2026-12-01", statistics="max", promise="marginal", rate=0.05)
     assert (list(changed.threshold.limits), changed.threshold.certified) == (["max"], False)
+
+
+def test_other_generation_settings_are_not_certified_unnoticed(llama, probe, benign):
+    about = {"concept": "c", "do_sample": True, "temperature": 0.7, **REST}
+    monitor, _ = certify(llama, [probe], benign, **about)
+    with pytest.raises(BadInput, match="certified with the generation settings"):
+        certify_again(llama, monitor, benign, made="2026-12-01")
+    again, _ = certify_again(llama, monitor, benign, made="2026-12-01", do_sample=True, temperature=0.7)
+    assert again.threshold.generation == monitor.threshold.generation
 
 
 def test_another_model_is_not_certified_with_these_probes(build, llama, probe, benign):

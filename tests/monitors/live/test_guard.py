@@ -1,6 +1,7 @@
 """Toy: scores 1, 3, 2 against a threshold of 2.5: the second token crosses, so one token is released."""
 
 import math
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from monitors.monitor import Monitor
 from monitors.verdict import Outcome
 from probes import BadInput, Mismatch, edits
 from probes.reading.statistics import parse_statistic
+from probes.reading.streams import Stream
 
 
 def highest(model, monitor, prompts, tokens=8):
@@ -352,13 +354,14 @@ def test_once_the_ledger_revokes_no_verdict_is_certified(llama, make_monitor, pr
         first = guarded.generate(prompts, max_new_tokens=8)
         assert all(verdict.certified for verdict in first.verdicts)
         assert ledger.streams == 4
-        while not ledger.revoked:
+        for _ in range(20):
             guarded.generate(prompts, max_new_tokens=8)
+        assert ledger.revoked
         after = guarded.generate(prompts, max_new_tokens=8)
     assert {verdict.outcome for verdict in after.verdicts} == {Outcome.CLEAR}
     assert not any(verdict.certified for verdict in after.verdicts)
     assert "not certified:" in after.verdicts[0].reason
-    assert "revoked at stream" in after.verdicts[0].reason
+    assert "revoked at scored stream " in after.verdicts[0].reason
 
 
 def test_a_response_that_could_not_be_judged_is_no_evidence_in_the_ledger(tiny, make_monitor, tmp_path):
@@ -370,18 +373,60 @@ def test_a_response_that_could_not_be_judged_is_no_evidence_in_the_ledger(tiny, 
     assert (ledger.streams, ledger.unscored) == (1, 1)
 
 
-def test_where_the_ledger_cannot_be_written_verdicts_are_not_certified_and_nothing_is_lost(
+def test_where_the_ledger_cannot_be_used_verdicts_are_not_certified_and_nothing_is_lost(
     llama, make_monitor, prompts, tmp_path
 ):
     monitor, path = make_monitor(llama), tmp_path / "ledger"
-    ledger = Ledger(path, monitor.threshold)
+    ledger = Ledger(path, monitor.threshold, patience_s=0.05)
+    other = sqlite3.connect(path, isolation_level=None)
     with guard(llama, monitor, ledger=ledger) as guarded:
-        guarded.generate(prompts, max_new_tokens=3)
-        path.unlink()
-        assert guarded.generate(prompts, max_new_tokens=3).verdicts[0].certified
+        other.execute("BEGIN IMMEDIATE")
+        assert guarded.generate(prompts, max_new_tokens=3).verdicts[0].certified, "it can be read"
         after = guarded.generate(prompts, max_new_tokens=3)
-    assert {verdict.outcome for verdict in after.verdicts} == {Outcome.CLEAR}
-    assert "not certified: streams are no longer counted" in after.verdicts[0].reason
+        assert "not certified: the streams before it could not be counted" in after.verdicts[0].reason
+        other.execute("ROLLBACK")
+        guarded.generate(prompts, max_new_tokens=3)
+        assert guarded.generate(prompts, max_new_tokens=3).verdicts[0].certified
+        assert ledger.streams == 16, "what was not written was kept"
+        path.unlink()
+        gone = guarded.generate(prompts, max_new_tokens=3)
+    other.close()
+    assert {verdict.outcome for verdict in (*after.verdicts, *gone.verdicts)} == {Outcome.CLEAR}
+    assert "not certified: the ledger cannot be read" in gone.verdicts[0].reason
+
+
+def test_what_the_certificate_does_not_speak_for_is_no_evidence_against_it(llama, make_monitor, prompts, tmp_path):
+    monitor = make_monitor(llama, mix={"form": "completion"})
+    ledger = Ledger(tmp_path / "ledger", monitor.threshold)
+    with guard(llama, monitor, ledger=ledger) as guarded:
+        guarded.generate(prompts, max_new_tokens=3, do_sample=True, temperature=5.0)
+        guarded.generate([[{"role": "user", "content": "say me"}]], max_new_tokens=3)
+        assert ledger.streams == 0
+        guarded.generate(prompts, max_new_tokens=3)
+    assert ledger.streams == 4
+
+
+def test_what_another_process_counted_is_seen_before_the_next_verdict(llama, make_monitor, prompts, tmp_path):
+    monitor = make_monitor(llama)
+    mine, other = (Ledger(tmp_path / "ledger", monitor.threshold) for _ in range(2))
+    with guard(llama, monitor, ledger=mine) as guarded:
+        assert guarded.generate(prompts, max_new_tokens=3).verdicts[0].certified
+        other.add([Stream(("a",), torch.tensor([1e9]))] * 40)
+        assert other.revoked
+        assert not guarded.generate(prompts, max_new_tokens=3).verdicts[0].certified
+
+
+def test_a_chat_with_a_system_prompt_that_was_not_calibrated_is_not_certified(llama, make_monitor):
+    monitor = make_monitor(llama, mix={"form": "chat", "system": ["the", "of"]})
+
+    def certified(*system):
+        chat = [*({"role": "system", "content": text} for text in system), {"role": "user", "content": "say me"}]
+        return guarded.generate([chat], max_new_tokens=3).verdicts[0].certified
+
+    with guard(llama, monitor) as guarded:
+        assert certified("of")
+        assert not certified("river")
+        assert not certified()
 
 
 def test_a_ledger_of_another_certificate_is_refused(llama, make_monitor, tmp_path):
