@@ -87,6 +87,8 @@ def test_a_certificate_is_what_the_models_own_answers_carry(llama, probe, benign
 def test_the_same_prompt_counts_once_and_so_does_a_group(llama, probe, benign):
     with pytest.raises(TooFew, match="has 58 groups"):
         certify(llama, [probe], [*benign[:58], *benign[:20]], concept="c", **REST)
+    monitor, streams = certify(llama, [probe], [*benign, *benign[:20]], concept="c", **REST)
+    assert (monitor.threshold.groups, len(streams)) == ({"benign": 60}, 80)
     turned = [Prompt(({"content": "now", "role": "user"},)), Prompt(({"role": "user", "content": "now"},))]
     assert turned[0].counts_as == turned[1].counts_as
     grouped = [replace(one, group=f"author {i // 2}") for i, one in enumerate(benign)]
