@@ -7,7 +7,7 @@
 # # A model whose knowledge we planted
 # Where we decide what is known, an answer can be wrong: so this is where answers are tested. A tiny decoder reads
 # biographies of made-up people; of forty of them the birthplace and the employer are planted in one model and withheld
-# from its twin. About eight minutes on one processor, nearly all of it training.
+# from its twin. About seven minutes on two cores, nearly all of it training.
 
 # %%
 import plotly.io
