@@ -1,7 +1,7 @@
 """Floor 3, DECIDE: certify a threshold, watch a model while it generates, and trip a circuit breaker.
 
-In reading order: verdict, threshold, calibration, drift, ledger, monitor, breaker/, live/, traffic, piping, fitting,
-measuring, summary, history, evidence, report, demo, cli. Imports go down to `circuits` and `probes`.
+In reading order: verdict, threshold, calibration, drift, sqlite_file, ledger, monitor, breaker/, live/, traffic,
+piping, fitting, measuring, summary, history, evidence, report, demo, cli. Imports go down to `circuits` and `probes`.
 """
 
 import lazy_loader

@@ -29,6 +29,7 @@ from typing import Any
 from urllib.parse import quote
 
 from monitors.drift import Drift, watch_drift
+from monitors.sqlite_file import SMALLEST, clear_errors, identity
 from monitors.threshold import Threshold
 from probes.errors import ArtifactError, BadInput, CouldNotRun
 from probes.reading.streams import Stream
@@ -40,9 +41,6 @@ ERROR = 0.01
 APPLICATION = 0x42454C4C
 """Kept in the file's `application_id`: "BELL"."""
 VERSION = 1
-SMALLEST = 512
-"""Bytes of the smallest SQLite file there is; SQLite takes a smaller one for empty and writes over it."""
-DAMAGE = ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_FORMAT", "SQLITE_MISMATCH", "SQLITE_SCHEMA")
 TABLES = (
     "CREATE TABLE streams (seq INTEGER PRIMARY KEY, certificate TEXT NOT NULL, came_to TEXT NOT NULL)",
     f"PRAGMA application_id = {APPLICATION}",
@@ -192,22 +190,14 @@ class Ledger:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """Open the file for a moment, if it is still the one that it was, with errors of our own kind."""
-        try:
-            if self._file is not None and _identity(self.path) != self._file:
+        with clear_errors(self.path, "ledger", damaged="start a new one", lost="was it taken away?"):
+            if self._file is not None and identity(self.path) != self._file:
                 raise ArtifactError(f"{self.path} was replaced while it was open; start a new ledger")
             uri = f"file:{quote(str(self.path))}?mode=rw"
             with closing(sqlite3.connect(uri, uri=True, timeout=self._patience_s, isolation_level=None)) as connection:
                 self._check_schema(connection)
                 yield connection
-            self._file = _identity(self.path)
-        except OSError as error:
-            raise CouldNotRun(f"the ledger {self.path} cannot be used ({error}); was it taken away?") from error
-        except sqlite3.Error as error:
-            if str(getattr(error, "sqlite_errorname", "")).startswith(DAMAGE):
-                raise ArtifactError(f"{self.path} is no ledger, or it is damaged ({error})") from error
-            raise CouldNotRun(
-                f"the ledger {self.path} cannot be used ({error}); check disk space, permissions and other writers"
-            ) from error
+            self._file = identity(self.path)
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         names = ("application_id", "user_version")
@@ -216,8 +206,3 @@ class Ledger:
             raise ArtifactError(f"{self.path} is a SQLite file but no ledger; give another path")
         if version != VERSION:
             raise ArtifactError(f"{self.path} is a ledger of version {version}, this program writes {VERSION}")
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino

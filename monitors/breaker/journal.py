@@ -22,7 +22,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -30,6 +30,7 @@ from urllib.parse import quote
 from monitors.breaker.audit import GENESIS, Check, chain_hash, check_chain, check_replay
 from monitors.breaker.entries import Entry, decode, encode
 from monitors.breaker.rule import Policy, Snapshot
+from monitors.sqlite_file import SMALLEST, clear_errors, identity
 from probes.errors import ArtifactError, BadInput, CouldNotRun
 
 __all__ = ["Journal", "Row"]
@@ -38,10 +39,6 @@ VERSION = 1
 """Of the tables; kept in the file's `user_version`."""
 APPLICATION = 0x42454C4A
 """Kept in the file's `application_id`: "BELJ"."""
-SMALLEST = 512
-"""Bytes of the smallest SQLite file there is."""
-DAMAGE = ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_FORMAT", "SQLITE_MISMATCH", "SQLITE_SCHEMA")
-"""SQLite's names of errors that lie in the file and not in the machine."""
 EVIDENCE = "keep the file as evidence and start from a backup"
 TABLES = (
     "CREATE TABLE entries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, breaker TEXT NOT NULL, "
@@ -239,7 +236,7 @@ class Journal:
             if not self.read_only:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
-            self._file = _identity(self.path)
+            self._file = identity(self.path)
         except BaseException:
             connection.close()
             raise
@@ -277,7 +274,7 @@ class Journal:
 
     def _check_same_file(self) -> None:
         """SQLite would go on writing to a file that was deleted or replaced, where nobody would find it."""
-        if _identity(self.path) != self._file:
+        if identity(self.path) != self._file:
             raise CouldNotRun(
                 f"{self.path} was removed or replaced while it was open; put it back, or restart with a new one"
             )
@@ -308,22 +305,5 @@ class Journal:
         finally:
             connection.execute("ROLLBACK")
 
-    @contextmanager
-    def _clear_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if str(getattr(error, "sqlite_errorname", "")).startswith(DAMAGE):
-                raise ArtifactError(f"{self.path} is no journal, or it is damaged ({error}); {EVIDENCE}") from error
-            raise CouldNotRun(
-                f"the journal {self.path} cannot be used ({error}); check disk space, permissions and other writers"
-            ) from error
-        except OSError as error:
-            raise CouldNotRun(
-                f"the journal {self.path} cannot be used ({error}); check that it is still there"
-            ) from error
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+    def _clear_errors(self) -> AbstractContextManager[None]:
+        return clear_errors(self.path, "journal", damaged=EVIDENCE, lost="check that it is still there")
