@@ -1,10 +1,11 @@
 """Using: does the answer hang on what sets the fact's subject apart inside the model.
 
 1. The fact's directions at one site, one for the subject's last token and one for the end of the prompt: the mean
-   activation there over the relation's other cloze prompts (the first is kept for the test), less the mean over all
-   subjects; scaled to norm 1.
-2. Ablate: in the cloze prompt, from the subject's last token on, take away what lies along them beyond the mean of all
-   subjects, h - ((h - m) . d) d.
+   activation there over the relation's other cloze prompts (the first is kept for the test), less the mean m over
+   subjects with other objects; scaled to norm 1. (Of all subjects, were one object that of many, or what the model
+   says where it knows nothing, the mean would be answered with it, and taking towards it would cost nothing.)
+2. Ablate: in the cloze prompt, from the subject's last token on, take away what lies along them beyond that mean,
+   h - ((h - m) . d) d.
 3. Beside it 39 pairs of random directions inside the top principal components of all subjects' activations at those
    tokens (randomness.py): the very same amounts are taken away along them, at each token towards the mean.
 4. drop = fall of log p(begins as the object) less that of the mean distractor, against the drop under random ones.
@@ -22,8 +23,8 @@ Sources: Ravfogel et al. 2020 (2004.07667) for taking directions away; Heimershe
 directions must lie where activations vary, or they do nothing; Geva et al. 2023 (2304.14767): attributes are looked up
 at the subject in the first half of a model and read from there in the second, hence a site in the middle.
 Limits: one site; what is looked up after it, or at other tokens, is missed. In a small model the end of the prompt may
-hold the answer by then. Where the mean of all subjects is answered with the very object, there is less to lose.
-A relation with a single cloze has its direction from that very prompt.
+hold the answer by then. Where subjects with other objects are answered with the very object, too, there is less to
+lose. A relation with a single cloze has its direction from that very prompt.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -138,23 +139,25 @@ class _Place:
 
     begins: Sequence[int]
     """Of each fact."""
-    centre: Float[Tensor, "d_model"]
-    """The mean over all facts at that token."""
+    centres: Float[Tensor, "fact d_model"]
+    """For each fact, the mean at that token over those with other objects."""
     lines: Float[Tensor, "fact d_model"]
     """The direction of each fact, of norm 1."""
     axes: Float[Tensor, "component d_model"]
     """Where random directions lie."""
 
     @classmethod
-    def of(cls, begins: Sequence[int], rows: Tensor, lines: Tensor) -> "_Place":
-        lines = lines - lines.mean(0)
-        return cls(begins, rows.mean(0), lines / lines.norm(dim=1, keepdim=True).clamp_min(1e-12),
+    def of(cls, begins: Sequence[int], rows: Tensor, lines: Tensor, objects: Sequence[str]) -> "_Place":
+        lines = lines - _others(lines, objects)
+        return cls(begins, _others(rows, objects), lines / lines.norm(dim=1, keepdim=True).clamp_min(1e-12),
                    top_components(rows, TOP))  # fmt: skip
 
     def take(self, fact: int, rng: np.random.Generator) -> "_Take":
         """Return what takes nothing away, then the fact's direction, then random ones."""
         own = self.lines[fact][None]
-        return _Take(self.centre, torch.cat([torch.zeros_like(own), own, draw_inside(self.axes, RANDOM, rng).float()]))
+        return _Take(
+            self.centres[fact], torch.cat([torch.zeros_like(own), own, draw_inside(self.axes, RANDOM, rng).float()])
+        )
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,10 @@ def _places(
     read = [_rows(model, text, every, site, contexts) for text in learn]
     subject, end, begins, length = _rows(model, topic.relation.cloze, every, site, contexts)
     lines = [torch.stack([each[i] for each in read]).mean(0) for i in range(2)]
-    found = [_Place.of(begins, subject, lines[0]), _Place.of([n - 1 for n in length], end, lines[1])]
+    objects = [fact.object for fact in every]
+    found = [
+        _Place.of(begins, subject, lines[0], objects), _Place.of([n - 1 for n in length], end, lines[1], objects)
+    ]  # fmt: skip
     if not contexts:
         return found
     prompts = [behind(contexts[fact.id], topic.cloze(fact)) for fact in every]
@@ -187,7 +193,18 @@ def _places(
     acts = capture(model, prompts, site, tokens="entity", entities=named)
     last = acts.example.bincount(minlength=len(prompts)).cumsum(0) - 1
     rows = acts.values[site][last]
-    return [_Place.of(acts.position[last].tolist(), rows, rows), *found]
+    return [_Place.of(acts.position[last].tolist(), rows, rows, objects), *found]
+
+
+def _others(rows: Float[Tensor, "fact d_model"], objects: Sequence[str]) -> Float[Tensor, "fact d_model"]:
+    """Return for each fact the mean of the rows of facts with other objects; of all, where there are none."""
+    number = {text: i for i, text in enumerate(dict.fromkeys(objects))}
+    same = torch.tensor([number[text] for text in objects], device=rows.device)
+    sums = torch.zeros(len(number), rows.shape[1], dtype=rows.dtype, device=rows.device).index_add_(0, same, rows)
+    if len(number) == 1:
+        return rows.mean(0).expand_as(rows)
+    counts = len(rows) - same.bincount()
+    return ((rows.sum(0) - sums) / counts[:, None])[same]
 
 
 def _rows(
