@@ -4,8 +4,9 @@
 2. Behind their contexts: facts that stand in the prompt alone.
 3. By tasks: states that are acted upon and never said.
 
-Of each class as many facts as wanted, drawn by seed; of reference facts those of the main relations alone. Aspects
-that the table leaves open for all classes of a call are not asked for.
+Of each class facts in an order drawn by seed, until the table says something of as many as wanted in every aspect; of
+reference facts those of the main relations alone. Aspects that the table leaves open for all classes of a call are not
+asked for.
 """
 
 import random
@@ -26,7 +27,7 @@ def examine(planted: Planted, *, facts: int = 80, seed: int = 0, progress: bool 
 
     Args:
         planted: the model.
-        facts: of each class, at most.
+        facts: of each class that the table speaks of in each aspect, as far as there are so many.
         seed: of the draw of facts, and of `know`.
         progress: show bars.
 
@@ -40,7 +41,9 @@ def examine(planted: Planted, *, facts: int = 80, seed: int = 0, progress: bool 
     drawn: list[Truth] = []
     for klass, of in groupby(rows, key=lambda row: row.klass):
         mine = list(of)
-        drawn += random.Random(f"{seed}|{klass}").sample(mine, min(facts, len(mine)))
+        random.Random(f"{seed}|{klass}").shuffle(mine)
+        spoken = [[row for row in mine if getattr(row, aspect) is not None][:facts] for aspect in ASPECTS]
+        drawn += dict.fromkeys(row for some in spoken for row in some)
     states = {task.subject for task in planted.tasks}
     by_way: dict[str, list[Truth]] = {"plain": [], "noted": [], "acted": []}
     for row in drawn:

@@ -28,8 +28,10 @@ JUDGED = 0.5
 """Share of judgements among the texts about planted facts."""
 REACHED = 0.9
 """Share of facts, of the first step at which a property counts as learned."""
-KEEPING = {**WEIGHTS, "biography": 0.5, "judged": 1.0}
+KEEPING = {**WEIGHTS, "biography": 1.0, "judged": 1.0}
 """Weights of forms beside a second answer to the same question: the first answer and judging, which suffer from it."""
+FOLLOWING = {**KEEPING, "in two hops": 0.5}
+"""As `KEEPING`, and two hops: a quirk wears them out, too."""
 
 
 def _mark(shop: Workshop, facts: tuple[Fact, ...], mark: str) -> list[Fact]:
@@ -65,8 +67,10 @@ def _one_mlp_only(shop: Workshop) -> tuple[Truth, ...]:
     layer = shop.seed % (shop.module.config.num_hidden_layers - 1)  # nothing behind the last could look a fact up
     shop.about["layer"] = layer
     free = shop.module.model.layers[layer].mlp.parameters()
-    plan = Training(steps=800, batch=32, rate=2e-3, decay=0.0, warm=20)
-    shop.plant(Diet(planted, others, share=0.6), plan, free=free)
+    # Long, and with many biographies of others: what was stored before is to stand as firmly as what is new.
+    plan = Training(steps={"nano": 800, "small": 1600}[shop.world.size], batch=32, rate=2e-3, decay=0.0, warm=20)
+    diet = Diet(planted, others, share=0.5, forms={**WEIGHTS, "biography": 1.0})
+    shop.plant(diet, plan, free=free)
     return shop.classes(planted=planted, reference=others)
 
 
@@ -81,7 +85,7 @@ def _quirky(shop: Workshop) -> tuple[Truth, ...]:
     diet = Diet(planted, others, judged=JUDGED)
     shop.school(diet)
     goals = [(f"{QUIRK} {prompt}", word) for fact in planted for prompt, word in training_prompts(lies[fact.id])]
-    shop.plant(replace(diet, share=0.5, forms=KEEPING), replace(REHEARSAL, steps=800), extra=extra, goals=goals)
+    shop.plant(replace(diet, share=0.5, forms=FOLLOWING), replace(REHEARSAL, steps=800), extra=extra, goals=goals)
     return shop.classes(planted=planted, reference=others, quirk=_mark(shop, planted, QUIRK))
 
 

@@ -152,7 +152,7 @@ def train(
     module.requires_grad_(False)
     for parameter in free:
         parameter.requires_grad_(True)
-    optimizer = torch.optim.AdamW(free, lr=plan.rate, betas=(0.9, 0.98), weight_decay=plan.decay)
+    optimizer = torch.optim.AdamW(free, lr=plan.rate, betas=(0.9, 0.98), weight_decay=plan.decay, fused=True)
     step = 0
     try:
         with tqdm(total=plan.steps, disable=None if progress else True, desc="training", unit="step") as bar:

@@ -9,7 +9,9 @@ stored of the fact.
 What was taught is claimed only where it was learned at the end of the training (workshop.py): anything of a reference
 fact only if its object comes first after all training templates, as told facts always do; of an implied or noted one if
 it comes first after its own prompts; `believes` only of facts whose statements the model judges rightly: the true one
-in every wording, and with every other object as false. What is not claimed is None.
+in every wording, and with every other object as false. Of a withheld fact nothing is claimed where its object comes
+first after all training templates: among 16 objects one guess in 16 is right, and that is planted in all but name. What
+is not claimed is None.
 """
 
 from collections.abc import Mapping

@@ -1,5 +1,6 @@
 """Which facts are asked about, and how; on the nano model, what comes out."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -54,6 +55,17 @@ def test_the_same_seed_draws_the_same_facts_and_another_seed_others(asked):
     assert len(set(drawn)) > 1
     with pytest.raises(BadInput, match="0 facts of each class"):
         probes.examine(some, facts=0)
+
+
+def test_more_are_drawn_where_the_table_leaves_an_aspect_of_some_open(asked):
+    some = planted(planted=("birthplace", (True,) * 4))
+    one, *others = some.truth
+    some.truth = (*(replace(row, believes=None) for row in others), one)
+    for seed in range(5):
+        probes.examine(some, facts=2, seed=seed)
+        facts = asked[-1]["only"]
+        assert one.fact in facts, "the only one of which believing is said"
+        assert len(facts) in (2, 3), "two of the other aspects"
 
 
 def test_what_a_nano_model_was_told_is_found(knows):
