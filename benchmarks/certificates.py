@@ -18,6 +18,10 @@ repeats can tell (binomial test at 1 %).
 
 Power: the share of streams that alarm where scores rise by one standard deviation from the middle, or from token 0.
 
+Choosing: of 30 monitors on independent scores the one with the lowest limit is taken, which would catch most. Its true
+rate must be above the promised one in no more than 5 % of the repeats; printed beside it is what comes of a choice
+that is not paid for.
+
 A sixth world drifts: from some stream on all scores lie one standard deviation higher. There the promise breaks, and
 `monitors.drift` must revoke it, and nearly never where nothing drifts.
 """
@@ -37,7 +41,7 @@ from torch import Tensor
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 from benchmarks.harness import Bar, finish
-from monitors.calibration import calibrate_streams
+from monitors.calibration import calibrate, calibrate_streams
 from monitors.drift import watch_drift
 from monitors.threshold import Threshold, order_statistic
 from probes.reading.metrics import Estimate, quantile
@@ -47,6 +51,7 @@ from probes.reading.streams import Stream
 RATE, CONFIDENCE, MADE = 0.05, 0.95, "2026-01-31"
 FALSE, STREAMS = 0.01, 10_000
 """False revocations allowed, over so many streams."""
+LAYERS = 30
 QUIET, MOST = 1000, 1000
 """Streams before an early drift, and how many of drifted ones are tried."""
 TRUTH = 20_000
@@ -153,6 +158,23 @@ def power(options: argparse.Namespace) -> None:
             print(f"  {world:<12}{label:<22}{cells[0]:<16}{cells[1]}")
 
 
+def chosen(options: argparse.Namespace) -> Iterator[Bar]:
+    """Yield the bar of the monitor that looks best of many, and print what becomes of it where that is not paid for."""
+    rng, n, tokens = np.random.default_rng([options.seed, 5]), options.streams, options.tokens
+    held = torch.from_numpy(ar(rng, TRUTH, tokens).max(1))
+    about = {"horizon": tokens, "made": MADE, "rate": RATE}
+    broken = {1: 0, LAYERS: 0}
+    for _ in range(options.repeats):
+        maxima = ar(rng, LAYERS * n, tokens).max(1).reshape(LAYERS, n)
+        for among in broken:
+            lowest = min(calibrate({"benign": enumerate(of)}, among=among, **about).value for of in maxima)
+            broken[among] += float((held > lowest).float().mean()) > RATE
+    print(f"the best of {LAYERS}, not paid for: {broken[1]} of {options.repeats} promises broken")
+    p = float(binom.sf(broken[LAYERS] - 1, options.repeats, 1 - CONFIDENCE))
+    how = f"p of {broken[LAYERS]} broken of {options.repeats}"
+    yield Bar("certificates.chosen", figure(p, options.repeats, how), 0.01, "higher", "its 5 %")
+
+
 def drifting(options: argparse.Namespace) -> Iterator[Bar]:
     """Yield the bars of the sixth world: how often is revoked falsely, and how soon where there is a drift."""
     rng, tokens = np.random.default_rng([options.seed, 6]), options.tokens
@@ -192,7 +214,7 @@ def main() -> None:
     options = parser.parse_args()
     power(options)
     every = []
-    for part in [*(audit(world, options) for world in WORLDS), drifting(options)]:
+    for part in [*(audit(world, options) for world in WORLDS), chosen(options), drifting(options)]:
         for bar in part:
             print(bar, "|", bar.estimate.how, flush=True)
             every.append(bar)

@@ -1,7 +1,8 @@
 """Floor 3, DECIDE: certify a threshold, watch a model while it generates, and trip a circuit breaker.
 
 In reading order: verdict, threshold, calibration, drift, sqlite_file, ledger, monitor, breaker/, live/, traffic,
-piping, fitting, measuring, summary, history, evidence, report, demo, cli. Imports go down to `circuits` and `probes`.
+choosing, piping, fitting, measuring, summary, history, evidence, report, demo, cli. Imports go down to `circuits` and
+`probes`.
 """
 
 import lazy_loader
@@ -13,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "breaker.journal": ["Journal"],
         "breaker.rule": ["Policy", "State"],
         "calibration": ["calibrate", "calibrate_streams"],
+        "choosing": ["Choice", "choose"],
         "drift": ["Drift", "watch_drift"],
         "ledger": ["Ledger"],
         "live.guard": ["Guarded", "Reply", "guard"],

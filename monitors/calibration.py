@@ -5,7 +5,8 @@ The unit is the response, never the token, and the quantity is the largest value
 afterwards give the same alarms.
 
 Limits: groups must be exchangeable with what is served (same form, settings and kinds of prompt); a drift voids the
-promise (drift.py notices one). Choosing layer or statistic on the same responses voids it too.
+promise (drift.py notices one). Choosing layer or statistic on the same responses voids it too, unless `among` says
+among how many (choosing.py).
 """
 
 import math
@@ -38,6 +39,7 @@ def calibrate(
     generation: Mapping[str, Any] | None = None,
     prompt_mix: Mapping[str, Any] | None = None,
     valid_until: str | None = None,
+    among: int = 1,
 ) -> Threshold:
     """Set the threshold at which each kind of benign response alarms no more often than `rate`.
 
@@ -53,6 +55,7 @@ def calibrate(
         generation: settings under which the responses were generated.
         prompt_mix: form and mixture of the prompts.
         valid_until: ISO date or time after which the threshold must be made again.
+        among: of how many monitors this is one that is chosen with the same responses in view; "confident" alone.
 
     Raises:
         TooFew: a kind has too few groups; says which, and how many it needs.
@@ -63,7 +66,7 @@ def calibrate(
     """
     return _certify(
         {str(parse_statistic(statistic)): maxima}, rate, promise, confidence, horizon=horizon, made=made,
-        generation=generation, prompt_mix=prompt_mix, valid_until=valid_until,
+        generation=generation, prompt_mix=prompt_mix, valid_until=valid_until, among=among,
     )  # fmt: skip
 
 
@@ -80,6 +83,7 @@ def calibrate_streams(
     generation: Mapping[str, Any] | None = None,
     prompt_mix: Mapping[str, Any] | None = None,
     valid_until: str | None = None,
+    among: int = 1,
 ) -> Threshold:
     """As `calibrate`, from streams and for any statistics.
 
@@ -88,7 +92,7 @@ def calibrate_streams(
             independent witnesses. A stream without a group is a group of its own.
         statistics: one of `probes.reading.statistics` or its name, or several that share the rate.
         horizon: tokens of a response for which the promise will hold; what lies behind is not looked at.
-        made, rate, promise, confidence, generation, prompt_mix, valid_until: see `calibrate`.
+        made, rate, promise, confidence, generation, prompt_mix, valid_until, among: see `calibrate`.
         seed: of the draw within groups.
 
     Raises:
@@ -115,7 +119,7 @@ def calibrate_streams(
     }
     return _certify(
         maxima, rate, promise, confidence, horizon=horizon, made=made, generation=generation, prompt_mix=prompt_mix,
-        valid_until=valid_until,
+        valid_until=valid_until, among=among,
     )  # fmt: skip
 
 

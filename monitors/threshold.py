@@ -16,6 +16,11 @@ sorted from the largest down:
 4. Several statistics, each with a limit of its own: each gets an equal part of the rate and, of "confident", of the
    chance to miss. What alarms where any of them crosses then keeps the whole (a union bound: it is safe, and no more
    than safe where they alarm on the same responses). With two, 5 % takes 39 groups marginal, 146 confident at 95 %.
+5. Chosen among m monitors with these very responses in view (choosing.py): each had 1/m of the chance to miss, so that
+   the promises of all m hold at once and whichever is taken keeps its own. Of each the test goes from the highest
+   limit down and stops at the first that is not shown to hold, which an order statistic is: Learn-then-Test with a
+   fixed sequence for each. Angelopoulos, Bates, Candes, Jordan and Lei (2021), 2110.01052. For `confident` alone: a
+   promise on average says nothing of the one that looked best. One statistic of 30 layers takes 125 groups.
 
 Ties only make a threshold safer: an alarm is strictly above it. Where n carries no such order statistic the answer is
 TooFew with the number needed (5 % confident at 95 %: 59; 1 %: 299; .1 %: 2,995; marginal 1 %: 99). The word
@@ -68,12 +73,15 @@ class Threshold:
     """The form and mixture of the prompts: what is certified is the form that is served."""
     valid_until: str | None = None
     """ISO date or time after which it must be made again; None: not stated."""
+    among: int = 1
+    """Of how many monitors this is one that was chosen with the same benign responses in view."""
 
     def __post_init__(self) -> None:
         _check_promise(self.rate, self.promise, self.confidence)
         if self.promise == "marginal" and self.confidence is not None:
             raise BadInput(f"a marginal promise with confidence {self.confidence}; it has none: give None")
         _check_count(self.horizon, "the horizon in tokens")
+        _check_count(self.among, "the number of monitors it was chosen among")
         for name in ("maxima", "generation", "prompt_mix"):
             object.__setattr__(self, name, _plain(getattr(self, name), name))
         days = [_date(day) for day in [self.made] + ([] if self.valid_until is None else [self.valid_until])]
@@ -86,7 +94,7 @@ class Threshold:
 
     def _order_statistic(self, n: int, of: str = "the calibration") -> int:
         about = {"rate": self.rate, "promise": self.promise, "confidence": self.confidence}
-        return order_statistic(n, **about, statistics=len(self.maxima), of=of)
+        return order_statistic(n, **about, statistics=len(self.maxima), among=self.among, of=of)
 
     @cached_property
     def limits(self) -> dict[str, float]:
@@ -148,9 +156,10 @@ class Threshold:
             if self.certified
             else "on average over calibrations, not certified"
         )
+        chosen = f"; chosen among {self.among}" if self.among > 1 else ""
         return (
             f"at most {100 * self.rate:.4g} % of benign responses of each kind alarm within {self.horizon} tokens, "
-            f"{how} (groups: {counts}; alarm where {self.crossed})"
+            f"{how} (groups: {counts}; alarm where {self.crossed}{chosen})"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -181,7 +190,9 @@ class Threshold:
         return made
 
 
-def needed(rate: float, promise: str = "confident", confidence: float | None = 0.95, *, statistics: int = 1) -> int:
+def needed(
+    rate: float, promise: str = "confident", confidence: float | None = 0.95, *, statistics: int = 1, among: int = 1
+) -> int:
     """Return the smallest number of groups of a kind that carries the promise at all.
 
     `marginal`: the least n with rate * (n + 1) >= 1. `confident`: the least n with (1 - rate)^n <= 1 - confidence.
@@ -191,8 +202,9 @@ def needed(rate: float, promise: str = "confident", confidence: float | None = 0
         promise: "marginal" or "confident".
         confidence: in (0, 1); not used for "marginal".
         statistics: how many share the rate and the chance to miss.
+        among: how many monitors share the chance to miss, because one is chosen with the same responses in view.
     """
-    exact, miss = _check_promise(rate, promise, confidence, statistics)
+    exact, miss = _check_promise(rate, promise, confidence, statistics, among)
     if promise == "marginal":
         return math.ceil(1 / exact) - 1
     n = max(1, math.floor(math.log(miss) / math.log1p(-float(exact))) - 1)
@@ -208,6 +220,7 @@ def order_statistic(
     promise: str = "confident",
     confidence: float | None = 0.95,
     statistics: int = 1,
+    among: int = 1,
     of: str = "the calibration",
 ) -> int:
     """Return k such that the k-th largest of n benign maxima is the threshold.
@@ -217,18 +230,19 @@ def order_statistic(
         rate: false alarms per benign response, in (0, 1); taken as the decimal that was written, so .05 is 1/20.
         promise: "marginal" or "confident".
         confidence: in (0, 1); not used for "marginal".
-        statistics: how many share the rate and the chance to miss.
+        statistics, among: see `needed`.
         of: whose groups they are, for the message.
 
     Raises:
         TooFew: no order statistic of n maxima carries the promise; `.needed` says how many would.
     """
-    exact, miss = _check_promise(rate, promise, confidence, statistics)
+    exact, miss = _check_promise(rate, promise, confidence, statistics, among)
     k = math.floor(exact * (n + 1)) if promise == "marginal" else _largest_below(n, float(exact), miss) + 1
     if k < 1:
-        least = needed(rate, promise, confidence, statistics=statistics)
+        least = needed(rate, promise, confidence, statistics=statistics, among=among)
         claim = f"{100 * rate:.4g} % " + (f"at {confidence:.4g} confidence" if promise == "confident" else "on average")
         claim += f" of {statistics} statistics" if statistics > 1 else ""
+        claim += f", chosen among {among}," if among > 1 else ""
         raise TooFew(
             f"{of} has {n} groups; {claim} needs {least}: bring {least - n} more, or ask for a higher rate", least
         )
@@ -243,15 +257,19 @@ def _largest_below(n: int, rate: float, miss: float) -> int:
     return j
 
 
-def _check_promise(rate: float, promise: str, confidence: float | None, statistics: int = 1) -> tuple[Fraction, float]:
+def _check_promise(
+    rate: float, promise: str, confidence: float | None, statistics: int = 1, among: int = 1
+) -> tuple[Fraction, float]:
     """Return each statistic's part of the rate as an exact fraction, and of 1 - confidence, or refuse."""
     if promise not in PROMISES:
         raise NotFound(f"{promise!r} is no promise; {nearest(str(promise), PROMISES)}")
     for name, value in [("rate", rate)] + ([("confidence", confidence)] if promise == "confident" else []):
         if isinstance(value, bool) or not isinstance(value, float) or not 0 < value < 1:
             raise BadInput(f"{name} {value!r} is not between 0 and 1; 5 % is .05")
+    if promise == "marginal" and among > 1:
+        raise BadInput("a marginal promise holds on average, not for the one that looks best; choose with 'confident'")
     # Through the written decimal: floor(.05 * 20) must be 1 whatever .05 is in binary.
-    miss = float((1 - Fraction(str(confidence))) / statistics) if promise == "confident" else 0.0
+    miss = float((1 - Fraction(str(confidence))) / (statistics * among)) if promise == "confident" else 0.0
     return Fraction(str(rate)) / statistics, miss
 
 

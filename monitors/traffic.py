@@ -29,7 +29,17 @@ from probes.reading.probe import LinearProbe
 from probes.reading.statistics import Statistic, parse_statistic
 from probes.reading.streams import Stream
 
-__all__ = ["BENIGN", "Prompt", "as_certified", "certify", "certify_again", "read_traffic"]
+__all__ = [
+    "BENIGN",
+    "Prompt",
+    "as_certified",
+    "certify",
+    "certify_again",
+    "check_groups",
+    "label",
+    "mix_of",
+    "read_traffic",
+]
 
 BENIGN = "benign"
 """The kind of prompts that name none."""
@@ -118,23 +128,16 @@ def certify(
         BadInput: no prompts, or texts and chats together.
     """
     served = list(traffic)
-    mix = {**_mix(served), **(prompt_mix or {})}
-    given = [statistics] if isinstance(statistics, str | Statistic) else list(statistics)
-    groups = {kind: len({one.counts_as for one in served if one.kind == kind}) for kind in {one.kind for one in served}}
-    sure = confidence if promise == "confident" else None
-    Threshold(  # what cannot be certified is refused before anything is answered
-        {str(parse_statistic(str(one))): {kind: [0.0] * n for kind, n in groups.items()} for one in given}, rate,
-        promise, sure, horizon, made, valid_until=valid_until,
-    )  # fmt: skip
+    mix = {**mix_of(served), **(prompt_mix or {})}
+    about = {"rate": rate, "promise": promise, "horizon": horizon, "made": made, "valid_until": valid_until}
+    check_groups(served, statistics, confidence=confidence if promise == "confident" else None, **about)
     answers = record(
         model, probes, [one.prompt for one in served], max_new_tokens=horizon, progress=progress, **options
     )
-    streams = tuple(
-        replace(stream, kind=one.kind, group=one.counts_as) for one, stream in zip(served, answers, strict=True)
-    )
+    streams = label(answers, served)
     threshold = calibrate_streams(
-        streams, statistics, horizon=horizon, made=made, rate=rate, promise=promise, confidence=confidence, seed=seed,
-        generation=model.generation_settings(options), prompt_mix=mix, valid_until=valid_until,
+        streams, statistics, confidence=confidence, seed=seed, generation=model.generation_settings(options),
+        prompt_mix=mix, **about,
     )  # fmt: skip
     return Monitor(concept, tuple(probes), threshold), streams
 
@@ -186,7 +189,32 @@ def as_certified(prompt: str | Chat, threshold: Threshold) -> str | Chat:
     return (*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": prompt})
 
 
-def _mix(served: Sequence[Prompt]) -> dict[str, Any]:
+def check_groups(
+    served: Sequence[Prompt], statistics: str | Statistic | Sequence[str | Statistic], **about: Any
+) -> None:
+    """Refuse what cannot be certified before anything is answered.
+
+    Args:
+        served: the benign prompts.
+        statistics: of one monitor.
+        about: the other fields of its `Threshold`.
+
+    Raises:
+        TooFew: a kind has too few groups. BadInput, NotFound: a statistic, a promise, a date.
+    """
+    given = [statistics] if isinstance(statistics, str | Statistic) else list(statistics)
+    groups = {kind: len({one.counts_as for one in served if one.kind == kind}) for kind in {one.kind for one in served}}
+    Threshold(
+        {str(parse_statistic(str(one))): {kind: [0.0] * n for kind, n in groups.items()} for one in given}, **about
+    )
+
+
+def label(answers: Iterable[Stream], served: Iterable[Prompt]) -> tuple[Stream, ...]:
+    """Return the streams with the kind and the group of their prompts."""
+    return tuple(replace(s, kind=one.kind, group=one.counts_as) for one, s in zip(served, answers, strict=True))
+
+
+def mix_of(served: Sequence[Prompt]) -> dict[str, Any]:
     """Say in what form prompts come, and with which system prompts."""
     if not served:
         raise BadInput("no benign prompts were given; give those of one kind at least")

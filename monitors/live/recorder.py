@@ -15,7 +15,7 @@ verdict of such a row can be a pass.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -35,7 +35,7 @@ from probes.reading.probe import LinearProbe
 from probes.reading.statistics import State, parse_statistic
 from probes.reading.streams import Stream, score_tokens
 
-__all__ = ["Recorder", "Recording", "record"]
+__all__ = ["Recorder", "Recording", "record", "record_each"]
 
 NONE: Mapping[str, float] = MappingProxyType({})
 
@@ -148,29 +148,57 @@ def record(
 
     Args:
         model: the model that answers.
-        probes: what scores.
+        probes: what scores; the largest score counts.
         prompts: texts or chats.
         max_new_tokens: the most tokens of a response: the horizon of what is calibrated on these streams.
         batch_size: prompts generated together.
         progress: show a bar on standard error, if that is a terminal.
         options: those of transformers' `generate`; greedy unless `do_sample` is given.
     """
+    about = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "progress": progress}
+    (streams,) = record_each(model, [probes], prompts, **about, **options)
+    return streams
+
+
+def record_each(
+    model: LanguageModel,
+    several: Sequence[Sequence[LinearProbe]],
+    prompts: Sequence[str | Chat],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 32,
+    progress: bool = False,
+    **options: Any,
+) -> list[list[Stream]]:
+    """As `record`, for several sets of probes that score the very same responses.
+
+    Args:
+        several: sets of probes; of each set the largest score counts.
+        model, prompts, max_new_tokens, batch_size, progress, options: see `record`.
+
+    Returns:
+        For each set the streams, one a prompt.
+    """
     if isinstance(prompts, str):
         raise BadInput("prompts is one string; give a list of prompts")
     if not prompts or batch_size < 1:
         raise BadInput(f"{len(prompts)} prompts, {batch_size} at a time; both are at least 1")
-    recorder = Recorder(probes)
-    streams: list[Stream | None] = [None] * len(prompts)
+    recorders = [Recorder(probes) for probes in several]
+    streams: list[list[Stream | None]] = [[None] * len(prompts) for _ in recorders]
     batches = list(length_batches([model.encode(prompt) for prompt in prompts], batch_size))
-    with recorder.attached(model):
+    with ExitStack() as attached:
+        for recorder in recorders:
+            attached.enter_context(recorder.attached(model))
         for batch in tqdm(batches, desc="recording", unit="batch", disable=None if progress else True, leave=False):
             inputs = model.inputs([prompts[i] for i in batch])
-            with recorder.request(inputs["input_ids"]) as recording:
-                ids = model.generate_ids(inputs, max_new_tokens=max_new_tokens, stopping=[recording], **options)
-            if recording.deaf:
-                raise CouldNotRun(f"the responses could not be scored: {recording.deaf}")
+            with ExitStack() as requests:
+                heard = [requests.enter_context(recorder.request(inputs["input_ids"])) for recorder in recorders]
+                ids = model.generate_ids(inputs, max_new_tokens=max_new_tokens, stopping=heard, **options)
             rows = ids[:, inputs["input_ids"].shape[1] :].tolist()
-            for i, row, scores in zip(batch, rows, recording.scores(), strict=True):
-                length, finished = model.response_length(row, **options)
-                streams[i] = Stream(model.words(row[:length]), scores[:length], finished=finished)
+            for mine, recording in zip(streams, heard, strict=True):
+                if recording.deaf:
+                    raise CouldNotRun(f"the responses could not be scored: {recording.deaf}")
+                for i, row, scores in zip(batch, rows, recording.scores(), strict=True):
+                    length, finished = model.response_length(row, **options)
+                    mine[i] = Stream(model.words(row[:length]), scores[:length], finished=finished)
     return streams

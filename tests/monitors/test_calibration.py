@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from monitors.calibration import calibrate, calibrate_streams
 from monitors.threshold import needed, order_statistic
@@ -53,6 +53,33 @@ def test_each_kind_holds_where_the_pool_would_not():
     pool = calibrate({"pool": numbered(np.concatenate([easy, hard]))}, **REST).value
     assert (fresh > kinds).mean() <= 0.05
     assert (fresh > pool).mean() > 0.05
+
+
+def test_whichever_of_twenty_looks_best_keeps_its_promise():
+    """200 times the lowest limit of twenty is taken, the one that would catch most; 5 % may break theirs (binomial)."""
+    rng, repeats = np.random.default_rng(0), 200
+    broken = {1: 0, 20: 0}
+    for _ in range(repeats):
+        drawn = rng.normal(0, 1, (20, 200))
+        for among in broken:
+            limits = [calibrate({"o": numbered(values)}, among=among, **REST).value for values in drawn]
+            broken[among] += norm.sf(min(limits)) > 0.05
+    assert binom.sf(broken[20] - 1, repeats, 0.05) > 0.01
+    assert broken[1] > 0.25 * repeats, "where the choice is not paid for"
+
+
+def test_a_choice_is_paid_for_in_groups_and_no_marginal_promise_survives_it():
+    assert [needed(0.05, among=m) for m in (1, 2, 30)] == [59, 72, 125]
+    with pytest.raises(TooFew, match=r"chosen among 30, needs 125"):
+        calibrate({"o": numbered(range(124))}, among=30, **REST)
+    threshold = calibrate({"o": numbered(range(125))}, among=30, **REST)
+    assert (threshold.value, threshold.among) == (124.0, 30)
+    assert "chosen among 30" in threshold.sentence
+    with pytest.raises(BadInput, match="choose with 'confident'"):
+        calibrate({"o": numbered(range(125))}, among=2, promise="marginal", **REST)
+    for wrong in (0, True, 1.5):
+        with pytest.raises(BadInput, match="monitors it was chosen among"):
+            calibrate({"o": numbered(range(125))}, among=wrong, **REST)
 
 
 @pytest.mark.parametrize("n", [19, 39, 99, 118])
