@@ -1,8 +1,8 @@
 """Floor 3, DECIDE: certify a threshold, watch a model while it generates, and trip a circuit breaker.
 
 In reading order: verdict, threshold, calibration, drift, sqlite_file, ledger, monitor, breaker/, live/, traffic,
-choosing, piping, fitting, measuring, summary, history, evidence, report, demo, cli. Imports go down to `circuits` and
-`probes`.
+choosing, piping, fitting, making, measuring, summary, history, evidence, report, demo, cli. Imports go down to
+`circuits` and `probes`.
 """
 
 import lazy_loader
@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "ledger": ["Ledger"],
         "live.guard": ["Guarded", "Reply", "guard"],
         "live.recorder": ["record"],
+        "making": ["FactMonitor", "monitor_fact", "monitor_uses"],
         "monitor": ["Monitor"],
         "piping": ["Answer", "pipe"],
         "threshold": ["Threshold"],

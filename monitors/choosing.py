@@ -38,6 +38,12 @@ class Candidate:
     delay: Estimate | None
     """Tokens out before the alarm, the median over uses that alarm; None where none does."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        (probe,) = self.monitor.probes
+        figures = {name: one and one.to_dict() for name, one in (("caught", self.caught), ("delay", self.delay))}
+        return {"site": str(probe.site), "limits": dict(self.monitor.threshold.limits), **figures}
+
     def __str__(self) -> str:
         late = f", {self.delay.value:g} tokens before" if self.delay else ""
         (probe,) = self.monitor.probes
@@ -52,9 +58,14 @@ class Choice:
     """Probe by probe, each with one set of statistics after the other."""
 
     @property
+    def ranked(self) -> tuple[Candidate, ...]:
+        """From the one that catches most uses down; of equal ones first the one that lets out fewest tokens."""
+        return tuple(sorted(self.candidates, key=lambda one: (-one.caught.value, one.delay.value if one.delay else 0)))
+
+    @property
     def best(self) -> Candidate:
-        """The one that catches most uses; of those the one that lets out fewest tokens, then the first."""
-        return max(self.candidates, key=lambda one: (one.caught.value, -(one.delay.value if one.delay else 0.0)))
+        """The first of `ranked`."""
+        return self.ranked[0]
 
     @property
     def monitor(self) -> Monitor:

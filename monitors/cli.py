@@ -69,6 +69,73 @@ def demo(
 
 
 @app.command()
+def monitor(
+    model: Annotated[str, typer.Argument(help="Folder, hub id or embedded model.")],
+    fact: Annotated[str | None, typer.Option(help="subject|relation|object: watch for its use. Or:")] = None,
+    uses: Annotated[Path | None, typer.Option(help="Prompts whose answers should alarm, with --benign.")] = None,
+    benign: Annotated[Path | None, typer.Option(help="Prompts whose answers should not, in the same form.")] = None,
+    out: Annotated[Path, typer.Option(help="A new folder.")] = Path("monitor"),
+    concept: Annotated[str, typer.Option(help="With --uses: what an alarm means.")] = "",
+    sites: Annotated[str, typer.Option(help="With --uses: where probes are fitted.")] = "resid_post.*",
+    statistic: Annotated[list[str] | None, typer.Option(help="With --uses: to choose among; a+b runs both.")] = None,
+    form: Annotated[str, typer.Option(help="With --fact: chat or completion, as is served.")] = "chat",
+    facts: Annotated[str | None, typer.Option(help="With --fact: topic or file of its relation.")] = None,
+    rate: Annotated[float, typer.Option(help="False alarms per benign response.")] = 0.05,
+    confidence: Annotated[float, typer.Option(help="That the rate holds.")] = 0.95,
+    horizon: Annotated[int, typer.Option(help="Tokens of a response it holds for.")] = 24,
+    until: Annotated[str | None, typer.Option(help="ISO date of its end.")] = None,
+    seed: Annotated[int, typer.Option(help="Of roles, frames and draws.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit and certify a monitor: for the use of a fact, or for what sets my own prompts apart."""
+    if out.exists():
+        raise BadInput(f"{out} exists; give a new folder with --out")
+    if (fact is None) == (uses is None) or (uses is None) != (benign is None):
+        raise BadInput("give either --fact, or --uses and --benign")
+    say = (lambda line: None) if as_json else console.print
+    how = {"rate": rate, "confidence": confidence, "horizon": horizon, "valid_until": until, "progress": not as_json}
+    how |= {"made": date.today().isoformat(), "say": say}
+    if fact is not None:
+        found, rows = _fact_monitor(model, fact, facts, form, seed, how), []
+    else:
+        ways = [tuple(one.split("+")) for one in statistic or ["max"]]
+        more = {"concept": concept or f"like {uses.name}", "sites": sites, "statistics": ways, "seed": seed}
+        found, rows = _uses_monitor(model, uses, benign, how | more)
+    found.save(out)
+    if as_json:
+        typer.echo(json.dumps({"monitor": str(out), "certificate": found.threshold.to_dict(), "candidates": rows}))
+    else:
+        console.print(f"{found.threshold.sentence}\nin {out}")
+
+
+def _fact_monitor(model: str, fact: str, facts: str | None, form: str, seed: int, how: dict[str, Any]) -> Any:
+    """Return a monitor for a fact."""
+    from monitors.making import monitor_fact
+    from probes.facts.contexts import contexts
+    from probes.facts.facts import Fact, load_topic
+    from probes.facts.templates import find_relation
+    from probes.model.language_model import load_model
+
+    target = Fact.parse(fact)
+    topic = load_topic(facts or find_relation(target.relation).topic)
+    drawn = contexts(target, topic, form=form, seed=seed)
+    return monitor_fact(load_model(model), drawn, topic, **how).monitor
+
+
+def _uses_monitor(model: str, uses: Path, benign: Path, how: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
+    """Return a monitor for one's own prompts, and what it was chosen among."""
+    from monitors.making import monitor_uses
+    from monitors.traffic import read_traffic
+    from probes.model.language_model import load_model
+
+    asked, quiet = read_traffic(uses), read_traffic(benign)
+    found = monitor_uses(load_model(model), asked, quiet, **how)
+    for one in found.ranked[:5]:
+        how["say"](f"  {one}")
+    return found.monitor, [one.to_dict() for one in found.ranked]
+
+
+@app.command()
 def show(
     folder: Annotated[Path, typer.Argument(help="A saved artifact.")],
     ledger: Annotated[Path | None, typer.Option(help="Of a monitor: what was counted since its certificate.")] = None,

@@ -1,7 +1,7 @@
 """The main job, end to end, for one fact on one model.
 
 1. Ask whether the model says the fact (cloze rank).
-2. Fit a probe for "this fact is in use now" and choose its layer, on training frames (`monitors.fitting`).
+2. Fit a probe for "this fact is in use now" and choose its layer, on training frames (`monitors.making`).
 3. Certify a threshold on benign calibration frames.
 4. Watch test prompts in shadow and measure: recall, false alarms, by kind, beside baselines (`monitors.measuring`).
 5. Send the same verdicts through the breaker: benign ones, then uses. Then enforce it live, with a journal.
@@ -17,7 +17,7 @@ Fact, seed, layers, horizon, rate, k and n are arguments or follow from them: no
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -28,25 +28,24 @@ from tqdm import tqdm
 from circuits import plots as circuit_plots
 from circuits.explain.patching import as_bridge, patch
 from circuits.tasks import fact_pair
-from monitors import fitting, measuring, summary
+from monitors import measuring, summary
 from monitors.breaker.breaker import Breaker, BreakerOpen
 from monitors.breaker.journal import Journal
 from monitors.breaker.odds import default_k_of_n, expected_streams_between_trips, uses_to_trip
 from monitors.breaker.rule import Policy, State, Transition
 from monitors.history import Request, replay
 from monitors.live.guard import guard
+from monitors.making import monitor_fact
 from monitors.measuring import Figures, Watched
 from monitors.monitor import Monitor
 from monitors.report import DemoEvidence, write_demo_page
-from probes.errors import BadInput, CouldNotRun, Inconclusive, TooFew
+from probes.errors import BadInput, CouldNotRun
 from probes.facts.contexts import BENIGN_KINDS, CONTEXT_KINDS, Contexts, contexts
 from probes.facts.facts import Fact, Topic
 from probes.judging.sweep import Sweep
-from probes.knowing.saying import Ranked, rank_object
+from probes.knowing.saying import Ranked
 from probes.model.language_model import LanguageModel
 from probes.reading.metrics import Estimate, auroc
-from probes.reading.probe import LinearProbe
-from probes.steered import prove
 
 __all__ = ["Demo", "run_demo"]
 
@@ -165,20 +164,12 @@ def run_demo(
     start, today = time.monotonic(), today or date.today().isoformat()
     drawn = contexts(fact, topic, form=form, seed=seed)
     _check_folder(out)
-    said = rank_object(model, fact, topic)
-    say(f"The model {said}.")
-    if must_say and not said.holds:
-        raise Inconclusive(f"{model.name} does not say {fact.id}: it {said}; choose a fact that it says")
-    say(f"{drawn}")
-    acts, kinds = fitting.capture_contexts(model, drawn.of("train"), horizon=HORIZON, progress=progress)
-    found, probe = fitting.fit_probe(acts, kinds, concept=f"in use: {fact.id}", seed=seed, progress=progress)
-    say(f"Fitted at {found.site}: AUROC {found.best.controls['auroc']} at the first token, on frames not fitted on.")
-    probe = _with_receipt(model, probe, fact, topic, seed, say, progress)
-    monitor, _ = fitting.certify_fact(
-        model, probe, drawn, horizon=HORIZON, made=today, rate=RATE, confidence=CONFIDENCE, progress=progress
-    )
+    made = monitor_fact(
+        model, drawn, topic, horizon=HORIZON, made=today, rate=RATE, confidence=CONFIDENCE, must_say=must_say, say=say,
+        progress=progress,
+    )  # fmt: skip
+    said, found, monitor = made.said, made.found, made.monitor
     monitor.save(out / "monitor", overwrite=True)
-    say(f"Certified: {monitor.threshold.sentence}")
     policy = Policy(*default_k_of_n(RATE))
     _clear_journal(out)
     with Journal(out / JOURNAL) as journal:
@@ -222,19 +213,6 @@ def run_demo(
     )
     write_demo_page(demo.page, _evidence(demo, watched, drawn, *_where(model, fact, topic, progress)))
     return demo
-
-
-def _with_receipt(
-    model: LanguageModel, probe: LinearProbe, fact: Fact, topic: Topic, seed: int, say: Say, progress: bool
-) -> LinearProbe:
-    """Return the probe with its receipt; as it is, and said so, where none can be made."""
-    try:
-        steered = prove(model, direction=probe, topic=topic, fact=fact, seed=seed, progress=progress)
-    except (BadInput, TooFew) as error:
-        say(f"No receipt: {error}")
-        return probe
-    say(f"Receipt: {steered.sentence}")
-    return replace(probe, receipt=steered.receipt)
 
 
 def _check_folder(out: Path) -> None:

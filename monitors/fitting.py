@@ -1,4 +1,4 @@
-"""Fit and certify a monitor for one fact: from contexts to a Monitor, in four steps.
+"""Fit and certify a monitor for one fact: from prompts to a Monitor, in four steps.
 
 1. Let the model answer the training prompts and keep what it held where it decided each token. Positive is the decision
    on the first token of an answer that needs the fact; negative is every decision of an answer that does not, so
@@ -32,41 +32,45 @@ from probes.reading.fitting import fit_logistic
 from probes.reading.probe import LinearProbe
 from probes.reading.streams import Stream
 
-__all__ = ["STREAM_C", "capture_contexts", "certify_fact", "choose_site", "fit_probe"]
+__all__ = ["STREAM_C", "USE", "as_prompts", "capture_prompts", "certify_fact", "choose_site", "fit_probe", "fit_stream"]
 
 STREAM_C = 1.0
 """Inverse penalty of the refit. Chosen on France (seed 0) among .01, 1, 10 and 100: weaker penalties overfit 60
 frames, and
 .01 leaves benign tokens of the same subject too close."""
 
+USE = "use"
+"""The kind of prompts whose answers need the fact."""
 FOLDS = 4
 EVERY = 3
 """Of a benign training response, every third decision is kept: neighbours say nearly the same."""
 
 
-def capture_contexts(
+def capture_prompts(
     model: LanguageModel,
-    contexts: Sequence[Context],
+    prompts: Sequence[Prompt],
     *,
     sites: Any = "resid_post.*",
     horizon: int,
     progress: bool = False,
+    **options: Any,
 ) -> tuple[Activations, tuple[str, ...]]:
     """Return what the model held where it decided its answers: of `use` the first decision, of the rest all along.
 
     Args:
         model: the model that answers.
-        contexts: training prompts of all kinds.
+        prompts: training prompts of all kinds.
         sites: where to read.
         horizon: tokens of a benign answer.
         progress: show bars on standard error, if that is a terminal.
+        options: those of transformers' `generate`; greedy unless `do_sample` is given.
 
     Returns:
-        Activations with label (use or not) and frame of each prompt; and the kind of each prompt, by example.
+        Activations with label (use or not) and group of each prompt; and the kind of each prompt, by example.
     """
     parts, kinds = [], []
     for positive, tokens in ((True, 1), (False, horizon)):
-        chosen = [item for item in contexts if (item.kind == "use") is positive]
+        chosen = [item for item in prompts if (item.kind == USE) is positive]
         kinds += [item.kind for item in chosen]
         parts.append(
             capture_responses(
@@ -76,8 +80,9 @@ def capture_contexts(
                 max_new_tokens=tokens,
                 every=EVERY,
                 labels=[positive] * len(chosen),
-                groups=[str(item.frame) for item in chosen],
+                groups=[item.counts_as for item in chosen],
                 progress=progress,
+                **options,
             )
         )
     return concatenate(*parts), tuple(kinds)
@@ -95,8 +100,8 @@ def fit_probe(
     """Choose a layer, sweep them all, and refit at the chosen one on all of the frames.
 
     Args:
-        acts: from `capture_contexts`.
-        kinds: of each prompt, from `capture_contexts`.
+        acts: from `capture_prompts`.
+        kinds: of each prompt, from `capture_prompts`.
         concept: what an alarm will mean.
         estimators: what the sweep compares.
         seed: of splits and controls.
@@ -109,7 +114,7 @@ def fit_probe(
     split = split_groups(first.labels, first.groups, seed=seed)
     site = choose_site(acts, kinds, (*split.train, *split.calibration), seed=seed)
     found = sweep(first, estimators=estimators, seed=seed, split=split, site=site, concept=concept, progress=progress)
-    return found, _fit(acts, site, concept)
+    return found, fit_stream(acts, site, concept)
 
 
 def choose_site(acts: Activations, kinds: Sequence[str], groups: Sequence[str], *, seed: int = 0) -> Site:
@@ -119,7 +124,7 @@ def choose_site(acts: Activations, kinds: Sequence[str], groups: Sequence[str], 
     the kind) / pooled standard deviation.
 
     Args:
-        acts: from `capture_contexts`.
+        acts: from `capture_prompts`.
         kinds: of each prompt.
         groups: the frames to use; others are not looked at.
         seed: of the folds.
@@ -135,7 +140,7 @@ def choose_site(acts: Activations, kinds: Sequence[str], groups: Sequence[str], 
     def distance(site: Site) -> float:
         maxima: dict[str, list[float]] = {}
         for rest, held, those in folds:
-            scores = _fit(rest, site, "").scores(held.values[site])
+            scores = fit_stream(rest, site, "").scores(held.values[site])
             for example, kind in enumerate(those):
                 maxima.setdefault(kind, []).append(float(scores[held.example == example].max()))
         uses = np.array(maxima.pop("use"))
@@ -144,7 +149,8 @@ def choose_site(acts: Activations, kinds: Sequence[str], groups: Sequence[str], 
     return max(acts.sites, key=distance)
 
 
-def _fit(acts: Activations, site: Site, concept: str) -> LinearProbe:
+def fit_stream(acts: Activations, site: Site, concept: str) -> LinearProbe:
+    """Fit a probe for streams at one site, on all rows."""
     about = {"tokens": acts.tokens, "concept": concept, "fingerprint": acts.fingerprint}
     return fit_logistic(acts.values[site], row_labels(acts), site=site, C=STREAM_C, **about)
 
@@ -159,6 +165,11 @@ def _first(acts: Activations) -> Activations:
     )
 
 
+def as_prompts(contexts: Sequence[Context]) -> list[Prompt]:
+    """Return contexts as prompts, each of its kind, in the group of its frame."""
+    return [Prompt(item.prompt, item.kind, str(item.frame)) for item in contexts]
+
+
 def certify_fact(
     model: LanguageModel,
     probe: LinearProbe,
@@ -168,6 +179,7 @@ def certify_fact(
     made: str,
     rate: float = 0.05,
     confidence: float = 0.95,
+    valid_until: str | None = None,
     progress: bool = False,
 ) -> tuple[Monitor, dict[str, list[Stream]]]:
     """Set the threshold on the benign calibration contexts and return the monitor, with the streams it rests on.
@@ -180,15 +192,15 @@ def certify_fact(
         made: ISO date of today.
         rate: false alarms per benign response that are allowed.
         confidence: that the rate holds, over calibrations.
+        valid_until: ISO date of its end.
         progress: show a bar.
 
     Raises:
         TooFew: a kind has too few frames; says how many are needed.
     """
-    chosen = [item for item in contexts.of("calibration") if item.kind in BENIGN_KINDS]
-    served = [Prompt(item.prompt, item.kind, str(item.frame)) for item in chosen]
+    served = [one for one in as_prompts(contexts.of("calibration")) if one.kind in BENIGN_KINDS]
     monitor, streams = traffic.certify(
         model, [probe], served, concept=probe.concept, horizon=horizon, made=made, rate=rate, confidence=confidence,
-        prompt_mix={"seed": contexts.seed}, progress=progress,
+        valid_until=valid_until, prompt_mix={"seed": contexts.seed}, progress=progress,
     )  # fmt: skip
     return monitor, {kind: [stream for stream in streams if stream.kind == kind] for kind in BENIGN_KINDS}

@@ -6,11 +6,13 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from monitors import Breaker, Journal, Monitor, Policy
 from monitors import cli as door
 from monitors.calibration import calibrate
 from monitors.verdict import Outcome, Verdict
+from probes import LinearProbe
 from probes.errors import BadInput, CouldNotRun, TooFew
 
 
@@ -43,7 +45,20 @@ def test_help_answers_within_a_second_and_without_torch():
         "try: monitors.cli.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("calibrate", "guard", "probe", "steer", "demo", "doctor", "facts", "fetch", "show", "trips", "zoo"):
+    for command in (
+        "calibrate",
+        "guard",
+        "monitor",
+        "probe",
+        "steer",
+        "demo",
+        "doctor",
+        "facts",
+        "fetch",
+        "show",
+        "trips",
+        "zoo",
+    ):
         assert command in done.stdout
 
 
@@ -73,9 +88,7 @@ def test_the_zoo_is_listed_and_a_model_of_it_written(belief, tmp_path, monkeypat
 
 
 def test_show_says_of_each_bar_of_a_receipt_whether_it_is_met(belief, tmp_path):
-    import torch
-
-    from probes import Estimate, LinearProbe, SteeringVector
+    from probes import Estimate, SteeringVector
 
     plain = LinearProbe.from_weights(torch.ones(4), 0.0, "resid_post.1")
     figures = {name: Estimate(value, value, value, 20) for name, value in (("slope_z", 5.2), ("wrong_way", 0.2))}
@@ -151,9 +164,6 @@ def test_show_counts_the_streams_since_a_certificate(belief, tmp_path):
 
 
 def test_calibrate_certifies_again_and_says_from_what_to_what(belief, tmp_path, llama, monkeypatch):
-    import torch
-
-    from probes import LinearProbe
     from probes.model import language_model
 
     monkeypatch.setattr(language_model, "load_model", lambda source: {"toy": llama}[source])
@@ -178,6 +188,63 @@ def test_calibrate_certifies_again_and_says_from_what_to_what(belief, tmp_path, 
     assert code == 0
     assert list(json.loads(out)["certificate"]["limits"]) == ["cusum(1.0)", "max"]
     assert list(Monitor.load(tmp_path / "old").threshold.limits) == ["cusum(1.0)", "max"], "written over"
+
+
+def test_a_monitor_is_made_of_my_own_prompts_and_guards(belief, tmp_path, llama, monkeypatch):
+    from monitors import piping
+    from probes.model import language_model
+
+    for module in (language_model, piping):
+        monkeypatch.setattr(module, "load_model", lambda source: {"toy": llama}[source])
+    words = ("capital", "France", "Italy", "river", "cheese", "the", "of", "is", "say")
+    pairs = [f"{a} {b}" for a in words for b in words]
+    (tmp_path / "uses.txt").write_text("\n".join(f"{pair} city" for pair in pairs[:40]))
+    (tmp_path / "benign.txt").write_text("\n".join(f"{pair} me" for pair in pairs))
+    common = ("monitor", "toy", "--uses", str(tmp_path / "uses.txt"), "--benign", str(tmp_path / "benign.txt"))
+    common += ("--rate", "0.3", "--horizon", "2", "--out", str(tmp_path / "made"))
+    code, out, _ = belief(*common, "--statistic", "max", "--statistic", "max+cusum(0)", "--until", "2126-01-02")
+    assert code == 0
+    assert "choosing among 6 on" in out
+    made = Monitor.load(tmp_path / "made")
+    assert (made.concept, made.threshold.among, made.threshold.valid_until) == ("like uses.txt", 6, "2126-01-02")
+    assert made.threshold.sentence in out
+    code, _, err = belief(*common)
+    assert (code, "give a new folder with --out" in err) == (2, True)
+    code, out, _ = belief("guard", "toy", "--monitor", str(tmp_path / "made"), "--prompts", str(tmp_path / "uses.txt"),
+                          "--tokens", "2")  # fmt: skip
+    assert code == 1
+    assert out.count("ALARM") > 20
+    code, out, _ = belief(*common[:-1], str(tmp_path / "other"), "--sites", "resid_post.1", "--concept", "c", "--json")
+    assert (code, Monitor.load(tmp_path / "other").concept) == (0, "c")
+    assert [row["site"] for row in json.loads(out)["candidates"]] == ["resid_post.1"]
+
+
+def test_a_monitor_is_made_for_a_fact(belief, tmp_path, llama, monkeypatch):
+    from monitors import making
+    from probes.model import language_model
+
+    monkeypatch.setattr(language_model, "load_model", lambda source: {"toy": llama}[source])
+    seen = {}
+
+    def made(model, drawn, topic, **how):
+        seen.update(how, fact=drawn.fact.id, form=drawn.form, seed=drawn.seed, topic=topic.name)
+        limit = calibrate({"ordinary": {i: i / 100 for i in range(93)}}, horizon=how["horizon"], made=how["made"])
+        probe = LinearProbe.from_weights(torch.ones(llama.d_model), 0.0, "resid_post.1")
+        return making.FactMonitor(Monitor("in use", (probe,), limit), None, None)
+
+    monkeypatch.setattr(making, "monitor_fact", made)
+    wanted = ("--fact", "Spain|capital|Madrid", "--form", "completion", "--seed", "3", "--horizon", "9")
+    assert belief("monitor", "toy", *wanted, "--out", str(tmp_path / "made"))[0] == 0
+    assert (seen["fact"], seen["form"], seen["seed"], seen["topic"]) == (
+        "Spain|capital|Madrid",
+        "completion",
+        3,
+        "capitals",
+    )
+    assert Monitor.load(tmp_path / "made").threshold.horizon == 9
+    for wrong in ((), ("--fact", "a|b|c", "--uses", "u"), ("--uses", "u"), ("--benign", "b")):
+        code, _, err = belief("monitor", "toy", *wrong, "--out", str(tmp_path / "none"))
+        assert (code, "give either --fact, or --uses and --benign" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
