@@ -1,4 +1,4 @@
 """While the model runs.
 
-In reading order: recorder, guard.
+In reading order: recorder, streaming, guard.
 """

@@ -14,7 +14,7 @@ Attaching and requesting are two lifetimes: the hooks go on once, and every `gen
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -24,9 +24,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from monitors.breaker.breaker import Breaker
+from monitors.breaker.breaker import Breaker, Permit
 from monitors.ledger import Ledger
 from monitors.live.recorder import Recorder
+from monitors.live.streaming import Pieces, Releaser
 from monitors.monitor import Monitor
 from monitors.verdict import Outcome, Verdict, judge
 from probes.errors import ArtifactError, BadInput, CouldNotRun
@@ -56,6 +57,20 @@ class Reply:
         return f"Reply({', '.join(verdict.outcome.name for verdict in self.verdicts)})"
 
 
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """A request that was let in."""
+
+    batch: dict[str, Tensor]
+    asked: list[str | Chat]
+    """Each prompt as it was asked."""
+    names: list[str]
+    options: dict[str, Any]
+    permit: Permit | None
+    certifiable: bool
+    """Whether the prompts' form can be told: not of token ids."""
+
+
 class Guarded:
     """A model under a monitor; made by `guard`."""
 
@@ -72,7 +87,6 @@ class Guarded:
         self._void = void
         self._uncounted = ""
 
-    @torch.no_grad()
     def generate(
         self,
         prompts: str | Sequence[str | Chat] | None = None,
@@ -98,25 +112,60 @@ class Guarded:
             BreakerOpen: the breaker does not let the request start.
             BadInput: an option or a batch that cannot be scored; the breaker is not asked then.
         """
+        return self._finish(self._start(prompts, request_id, max_new_tokens, input_ids, attention_mask, options))
+
+    def stream(
+        self, prompt: str | Chat, *, request_id: str = "", max_new_tokens: int = 40, **options: Any
+    ) -> Pieces[Reply]:
+        """Generate under the monitor and release the text piece by piece, each after the verdict on its tokens.
+
+            for piece in (pieces := guarded.stream("What is the capital of France?")):
+                print(piece, end="", flush=True)
+            print(pieces.reply.verdicts[0].reason)
+
+        Args:
+            prompt: a text or a chat.
+            request_id, max_new_tokens, options: see `generate`.
+
+        Returns:
+            An iterator over texts; `.reply` is what `generate` would return, `.close()` ends the response early. The
+            response is made in a thread of its own, and is made whole if nobody closes it.
+
+        Raises:
+            BreakerOpen, BadInput: see `generate`; at once.
+        """
+        started = self._start([prompt], request_id, max_new_tokens, None, None, options)
+        return Pieces(lambda take: self._finish(started, take), self._text)
+
+    def _start(
+        self, prompts: Any, request_id: str, max_new_tokens: int, input_ids: Tensor | None,
+        attention_mask: Tensor | None, options: dict[str, Any],
+    ) -> "_Request":  # fmt: skip
+        """Check a request, and ask the breaker for it."""
         batch, asked = self._batch(prompts, input_ids, attention_mask)
         options = {**options, "max_new_tokens": max_new_tokens}
         self.model.check_generation(batch, options)
         rows = len(batch["input_ids"])
         names = [f"{request_id}/{row}" if rows > 1 else request_id for row in range(rows)]
         permit = self.breaker.ask(rows=rows) if self.breaker else None
+        return _Request(batch, asked, names, options, permit, prompts is not None)
+
+    @torch.no_grad()
+    def _finish(self, request: "_Request", take: Callable[[int], bool] | None = None) -> Reply:
+        """Answer a request and hand its verdicts on; `take` gets each token that is released."""
         recorded = 0
         try:
-            void = self._why_void(options, asked if input_ids is None else [])
-            reply = self._answer(batch, names, options, void or self._uncounted)
-            for verdict, prompt in zip(reply.verdicts, asked, strict=True):
+            void = self._why_void(request.options, request.asked if request.certifiable else [])
+            reply = self._answer(request, void or self._uncounted, take)
+            for verdict, prompt in zip(reply.verdicts, request.asked, strict=True):
                 if self.breaker:
-                    self.breaker.record(verdict, permit, prompt=prompt)
+                    self.breaker.record(verdict, request.permit, prompt=prompt)
                 recorded += 1
         except BaseException as error:
-            for name, prompt in list(zip(names, asked, strict=True))[recorded:]:
+            for name, prompt in list(zip(request.names, request.asked, strict=True))[recorded:]:
                 if self.breaker:  # what ended without a verdict is no pass
                     ended = Verdict.invalid(f"the request ended with {type(error).__name__}", request_id=name)
-                    self.breaker.record(ended, permit, prompt=prompt)
+                    self.breaker.record(ended, request.permit, prompt=prompt)
             raise
         if not void:
             self._count(reply)
@@ -154,13 +203,14 @@ class Guarded:
         kept = [ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask, strict=True)]
         return batch, [self.model.tokenizer.decode(ids) for ids in kept]
 
-    def _answer(self, batch: dict[str, Tensor], names: list[str], options: dict[str, Any], void: str) -> Reply:
-        threshold = self.monitor.threshold
-        with self._recorder.request(batch["input_ids"], limits=threshold.limits, stop=self._stop) as recording:
-            sequences = self.model.generate_ids(batch, **options, stopping=[recording])
-        start = batch["input_ids"].shape[1]
+    def _answer(self, request: "_Request", void: str, take: Callable[[int], bool] | None) -> Reply:
+        threshold, options = self.monitor.threshold, request.options
+        start = request.batch["input_ids"].shape[1]
+        with self._recorder.request(request.batch["input_ids"], limits=threshold.limits, stop=self._stop) as recording:
+            handing = [] if take is None else [Releaser(recording, take, hold=self._stop)]
+            sequences = self.model.generate_ids(request.batch, **options, stopping=[recording, *handing])
         released, texts, verdicts, streams = sequences.clone(), [], [], []
-        rows = zip(sequences[:, start:].tolist(), recording.scores(), names, strict=True)
+        rows = zip(sequences[:, start:].tolist(), recording.scores(), request.names, strict=True)
         for row, (ids, scores, name) in enumerate(rows):
             length, finished = self.model.response_length(ids, **options)
             trace = threshold.trace(scores)
@@ -175,10 +225,13 @@ class Guarded:
                 verdict = replace(verdict, certified=False, reason=f"{verdict.reason}; not certified: {void}")
             shown = (verdict.token or 1) - 1 if self._stop and verdict.alarmed else length
             released[row, start + shown :] = self.model.pad
-            texts.append(self.model.tokenizer.decode(ids[:shown], skip_special_tokens=True))
+            texts.append(self._text(ids[:shown]))
             verdicts.append(verdict)
             streams.append(Stream(tokens=self.model.words(ids)[: len(scores)], scores=scores, finished=finished))
         return Reply(released, tuple(texts), tuple(verdicts), tuple(streams))
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.model.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _stopped_at(self, trace: Mapping[str, Sequence[float]]) -> float:
         """Return the 1-based token at which a row was over, by the values of the statistics that stopped it."""

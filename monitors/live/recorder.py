@@ -98,6 +98,13 @@ class Recording(StoppingCriteria):
             self._over = self._over | ~(values[..., 0] <= limit)  # so written, a NaN is over
         return self._over if self._stop else torch.zeros_like(self._over)
 
+    @property
+    def over(self) -> Bool[Tensor, "batch"]:
+        """Which rows are over by now: a statistic is above its limit or not finite, or the recording is deaf."""
+        if self.deaf or self._over is None:
+            return torch.full((self._rows,), bool(self.deaf))
+        return self._over
+
     def scores(self) -> Float[Tensor, "batch token"]:
         """Return all scores so far on the host, in one copy."""
         return torch.stack(self._scores, dim=1).float().cpu() if self._scores else torch.empty(self._rows, 0)
