@@ -10,7 +10,8 @@ Attaching and requesting are two lifetimes: the hooks go on once, and every `gen
 2. generate; a row whose score crosses stops at that token;
 3. judge each row by the rule of a pass (`monitors.verdict`);
 4. hand every verdict to the breaker, which commits what it decides, and every stream to the ledger;
-5. only then return, without the token that crossed and whatever came after it.
+5. act on alarms: raise, or ask a function what to say instead;
+6. only then return, without the token that crossed and whatever came after it.
 """
 
 import math
@@ -30,14 +31,16 @@ from monitors.live.recorder import Recorder
 from monitors.live.streaming import Pieces, Releaser
 from monitors.monitor import Monitor
 from monitors.verdict import Outcome, Verdict, judge
-from probes.errors import ArtifactError, BadInput, CouldNotRun
+from probes.errors import ArtifactError, BadInput, BeliefError, CouldNotRun
 from probes.model.fingerprint import describe
 from probes.model.language_model import Chat, LanguageModel, system_of
 from probes.reading.streams import Stream
 
-__all__ = ["Guarded", "Reply", "guard"]
+__all__ = ["Alarmed", "Guarded", "Reply", "Withheld", "guard"]
 
-ACTIONS = ("stop", "flag")
+ACTIONS = ("stop", "flag", "raise")
+Take = Callable[[int | str], bool]
+"""Gets what is released, a token or a text; says whether it wants more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,7 @@ class Reply:
     sequences: Int[Tensor, "batch position"]
     """Prompt and response as token ids; what was withheld is padding."""
     texts: tuple[str, ...]
-    """The released part of each response."""
+    """The released part of each response, and what a callable `on_alarm` put in the place of the rest."""
     verdicts: tuple[Verdict, ...]
     """One for each row."""
     streams: tuple[Stream, ...]
@@ -55,6 +58,38 @@ class Reply:
 
     def __repr__(self) -> str:
         return f"Reply({', '.join(verdict.outcome.name for verdict in self.verdicts)})"
+
+
+class Alarmed(BeliefError):
+    """A response alarmed where `on_alarm` is "raise"; breaker, journal and ledger have it by then.
+
+    Args:
+        message: the whole sentence.
+        reply: what the request gives back, with what was withheld left out.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, reply: Reply):
+        super().__init__(message)
+        self.reply = reply
+
+
+@dataclass(frozen=True, eq=False)
+class Withheld:
+    """A response that alarmed, as a callable `on_alarm` gets it."""
+
+    prompt: str | Chat
+    """What was asked."""
+    text: str
+    """What had been released before the alarm."""
+    verdict: Verdict
+    """Why the rest was withheld."""
+    stream: Stream
+    """Tokens and scores up to the one that crossed, which was not released."""
+
+
+OnAlarm = str | Callable[[Withheld], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +111,15 @@ class Guarded:
 
     def __init__(
         self, model: LanguageModel, monitor: Monitor, recorder: Recorder, breaker: Breaker | None,
-        ledger: Ledger | None, stop: bool, void: str,
+        ledger: Ledger | None, on_alarm: OnAlarm, void: str,
     ):  # fmt: skip
         self.model = model
         self.monitor = monitor
         self.breaker = breaker
         self.ledger = ledger
         self._recorder = recorder
-        self._stop = stop
+        self._on_alarm = on_alarm
+        self._stop = on_alarm != "flag"
         self._void = void
         self._uncounted = ""
 
@@ -111,6 +147,7 @@ class Guarded:
         Raises:
             BreakerOpen: the breaker does not let the request start.
             BadInput: an option or a batch that cannot be scored; the breaker is not asked then.
+            Alarmed: a row alarmed, and `on_alarm` is "raise".
         """
         return self._finish(self._start(prompts, request_id, max_new_tokens, input_ids, attention_mask, options))
 
@@ -132,7 +169,7 @@ class Guarded:
             response is made in a thread of its own, and is made whole if nobody closes it.
 
         Raises:
-            BreakerOpen, BadInput: see `generate`; at once.
+            BreakerOpen, BadInput: see `generate`; at once. Alarmed: behind the pieces that were released.
         """
         started = self._start([prompt], request_id, max_new_tokens, None, None, options)
         return Pieces(lambda take: self._finish(started, take), self._text)
@@ -151,8 +188,8 @@ class Guarded:
         return _Request(batch, asked, names, options, permit, prompts is not None)
 
     @torch.no_grad()
-    def _finish(self, request: "_Request", take: Callable[[int], bool] | None = None) -> Reply:
-        """Answer a request and hand its verdicts on; `take` gets each token that is released."""
+    def _finish(self, request: "_Request", take: Take | None = None) -> Reply:
+        """Answer a request, hand its verdicts on, then act on alarms; `take` gets each token that is released."""
         recorded = 0
         try:
             void = self._why_void(request.options, request.asked if request.certifiable else [])
@@ -169,7 +206,26 @@ class Guarded:
             raise
         if not void:
             self._count(reply)
-        return reply
+        return self._act(reply, request.asked, take)
+
+    def _act(self, reply: Reply, asked: Sequence[str | Chat], take: Take | None) -> Reply:
+        """Raise, or put in the place of what was withheld what a callable says; else leave the reply as it is."""
+        alarmed = [row for row, verdict in enumerate(reply.verdicts) if verdict.alarmed]
+        if self._on_alarm == "raise" and alarmed:
+            why = "; ".join(f"row {row}: {reply.verdicts[row].reason}" for row in alarmed)
+            raise Alarmed(f"{self.monitor.concept}: {why}", reply)
+        if isinstance(self._on_alarm, str) or not alarmed:
+            return reply
+        texts = list(reply.texts)
+        for row in alarmed:
+            held = Withheld(asked[row], texts[row], reply.verdicts[row], reply.streams[row])
+            instead = self._on_alarm(held)
+            if not isinstance(instead, str):
+                raise BadInput(f"on_alarm gave {instead!r} for row {row}; it returns a text, '' for none")
+            texts[row] += instead
+            if take is not None:
+                take(instead)
+        return replace(reply, texts=tuple(texts))
 
     def _count(self, reply: Reply) -> None:
         """Hand streams that the certificate speaks for to the ledger; where it cannot take them, say so from now on."""
@@ -203,7 +259,7 @@ class Guarded:
         kept = [ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask, strict=True)]
         return batch, [self.model.tokenizer.decode(ids) for ids in kept]
 
-    def _answer(self, request: "_Request", void: str, take: Callable[[int], bool] | None) -> Reply:
+    def _answer(self, request: "_Request", void: str, take: Take | None) -> Reply:
         threshold, options = self.monitor.threshold, request.options
         start = request.batch["input_ids"].shape[1]
         with self._recorder.request(request.batch["input_ids"], limits=threshold.limits, stop=self._stop) as recording:
@@ -276,7 +332,7 @@ def guard(
     *,
     breaker: Breaker | None = None,
     ledger: Ledger | None = None,
-    on_alarm: str = "stop",
+    on_alarm: OnAlarm = "stop",
     allow: Collection[str] = (),
 ) -> Iterator[Guarded]:
     """Attach a monitor to a model for a while.
@@ -286,7 +342,9 @@ def guard(
         monitor: probes with their threshold.
         breaker: decides whether requests may start; gets every verdict.
         ledger: counts the streams since the certificate; once it revokes it, no verdict is certified.
-        on_alarm: "stop" withholds the response from the crossing token on; "flag" only says so.
+        on_alarm: "stop" withholds the response from the crossing token on; "flag" only says so; "raise" withholds it
+            and raises `Alarmed` once everybody has the verdict; a function withholds it, gets the `Withheld` and
+            returns the text to put in its place ("" for none): a refusal, or what another model has to say.
         allow: parts of the model that may differ from the monitor's (see `Monitor.match`); no verdict is
             certified then.
 
@@ -294,12 +352,14 @@ def guard(
         Mismatch: the monitor was made for another model.
         BadInput: an unknown action, or a ledger of another certificate.
     """
-    if on_alarm not in ACTIONS:
-        raise BadInput(f"on_alarm={on_alarm!r} is no action; give one of {', '.join(map(repr, ACTIONS))}")
+    if on_alarm not in ACTIONS and not callable(on_alarm):
+        raise BadInput(
+            f"on_alarm={on_alarm!r} is no action; give one of {', '.join(map(repr, ACTIONS))}, or a function"
+        )
     if ledger is not None and ledger.threshold != monitor.threshold:
         raise BadInput("the ledger is of another certificate than the monitor's; open it with monitor.threshold")
     differing = monitor.match(model, allow)
     void = f"another model ({describe(differing)})" if differing else ""
     recorder = Recorder(monitor.probes)
     with recorder.attached(model):
-        yield Guarded(model, monitor, recorder, breaker, ledger, on_alarm == "stop", void)
+        yield Guarded(model, monitor, recorder, breaker, ledger, on_alarm, void)

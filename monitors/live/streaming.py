@@ -49,12 +49,13 @@ class Pieces(Generic[T]):
     """The text of a response while it is made; an iterator, and a context that ends the response when it is left.
 
     Args:
-        work: makes the response; gets a function that takes each released token and says whether to go on.
+        work: makes the response; gets a function that takes what is released, tokens or a text behind them, and says
+            whether to go on.
         decode: turns token ids into text.
     """
 
-    def __init__(self, work: Callable[[Callable[[int], bool]], T], decode: Callable[[Sequence[int]], str]):
-        self._queue: SimpleQueue[int | None] = SimpleQueue()
+    def __init__(self, work: Callable[[Callable[[int | str], bool]], T], decode: Callable[[Sequence[int]], str]):
+        self._queue: SimpleQueue[int | str | None] = SimpleQueue()
         self._decode = decode
         self._ids: list[int] = []
         self._shown = self._before = 0  # tokens whose text is out, and those before the last piece
@@ -74,13 +75,14 @@ class Pieces(Generic[T]):
             Whatever ended the request, once the pieces before it are out.
         """
         while not self._done:
-            token = self._queue.get()
-            if token is None:
+            got = self._queue.get()
+            if got is None:
                 self._done = True
                 self._thread.join()
-            else:
-                self._ids.append(token)
-            if piece := self._piece():
+            elif isinstance(got, int):
+                self._ids.append(got)
+            rest = got if isinstance(got, str) else ""
+            if piece := self._piece(whole=not isinstance(got, int)) + rest:
                 return piece
         if self._error is not None:
             raise self._error
@@ -111,7 +113,7 @@ class Pieces(Generic[T]):
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _run(self, work: Callable[[Callable[[int], bool]], T]) -> None:
+    def _run(self, work: Callable[[Callable[[int | str], bool]], T]) -> None:
         try:
             self._made = work(self._take)
         except BaseException as error:  # noqa: BLE001 - raised again where the pieces are read
@@ -119,17 +121,17 @@ class Pieces(Generic[T]):
         finally:
             self._queue.put(None)
 
-    def _take(self, token: int) -> bool:
-        self._queue.put(token)
+    def _take(self, released: int | str) -> bool:
+        self._queue.put(released)
         return not self._closed
 
-    def _piece(self) -> str:
-        """Return the text of tokens that are not out yet, unless it ends within a letter of several tokens.
+    def _piece(self, *, whole: bool) -> str:
+        """Return the text of tokens that are not out yet; nothing while it ends within a letter, unless all are there.
 
         It is what they add to the piece before them: a token alone may lose its space.
         """
         behind = self._decode(self._ids[self._before :])
-        if behind.endswith("\ufffd") and not self._done:
+        if behind.endswith("\ufffd") and not whole:
             return ""
         piece = behind[len(self._decode(self._ids[self._before : self._shown])) :]
         if piece:

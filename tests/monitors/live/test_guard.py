@@ -13,7 +13,7 @@ from monitors.breaker.journal import Journal
 from monitors.breaker.rule import Policy, State
 from monitors.calibration import calibrate_streams
 from monitors.ledger import Ledger
-from monitors.live.guard import guard
+from monitors.live.guard import Alarmed, guard
 from monitors.live.recorder import record
 from monitors.monitor import Monitor
 from monitors.verdict import Outcome
@@ -114,6 +114,47 @@ def test_flag_withholds_nothing_and_says_the_same(tiny, make_monitor, prompts):
     assert [v.outcome for v in flagged.verdicts] == [v.outcome for v in stopped.verdicts]
     assert [v.token for v in flagged.verdicts] == [v.token for v in stopped.verdicts]
     assert torch.equal(flagged.sequences, tiny.generate_ids(tiny.inputs(prompts), max_new_tokens=8))
+
+
+def test_raise_withholds_tells_everybody_and_raises(tiny, make_monitor, prompts, tmp_path):
+    breaker = Breaker(Policy(1, 1, latch=True), journal=Journal(tmp_path / "j.sqlite"))
+    loud = guard(tiny, make_monitor(tiny, -1e6), breaker=breaker, on_alarm="raise")
+    with pytest.raises(Alarmed, match="made up: row 0: max at token 1 is ") as caught, loud as guarded:
+        guarded.generate(prompts, max_new_tokens=8)
+    reply = caught.value.reply
+    assert reply.texts == ("",) * len(prompts)
+    assert all(verdict.alarmed for verdict in reply.verdicts)
+    assert breaker.snapshot.state is State.OPEN
+    with guard(tiny, make_monitor(tiny), on_alarm="raise") as guarded:
+        assert len(guarded.generate(prompts, max_new_tokens=2).texts) == len(prompts), "nothing alarmed, nothing raised"
+
+
+def test_a_function_says_what_stands_in_the_place_of_what_was_withheld(tiny, make_monitor, prompts):
+    streams = highest(tiny, make_monitor(tiny), prompts)
+    limit = float(torch.tensor([stream.maximum for stream in streams]).median())
+    with guard(tiny, make_monitor(tiny, limit)) as guarded:
+        stopped = guarded.generate(prompts, max_new_tokens=8)
+    asked = []
+
+    def instead(held):
+        asked.append(held)
+        return f" [{held.verdict.token}]"
+
+    breaker = Breaker(Policy(100, 100))
+    with guard(tiny, make_monitor(tiny, limit), breaker=breaker, on_alarm=instead) as guarded:
+        reply = guarded.generate(prompts, max_new_tokens=8)
+    alarmed = [row for row, verdict in enumerate(stopped.verdicts) if verdict.alarmed]
+    assert 0 < len(alarmed) < len(prompts), "the toy must alarm somewhere, and not everywhere"
+    assert [held.prompt for held in asked] == [prompts[row] for row in alarmed]
+    assert [held.text for held in asked] == [stopped.texts[row] for row in alarmed]
+    for row, verdict in enumerate(stopped.verdicts):
+        assert reply.texts[row] == stopped.texts[row] + (f" [{verdict.token}]" if verdict.alarmed else "")
+    assert reply.verdicts == stopped.verdicts
+    assert torch.equal(reply.sequences, stopped.sequences)
+    loud = guard(tiny, make_monitor(tiny, -1e6), breaker=breaker, on_alarm=lambda held: None)
+    with pytest.raises(BadInput, match="returns a text"), loud as guarded:
+        guarded.generate(prompts, max_new_tokens=8)
+    assert sum(breaker.snapshot.window) == len(alarmed) + len(prompts), "told before anybody was asked"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

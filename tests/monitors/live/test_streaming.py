@@ -8,7 +8,7 @@ import torch
 
 from monitors.breaker.breaker import Breaker, BreakerOpen
 from monitors.breaker.rule import Policy, State
-from monitors.live.guard import guard
+from monitors.live.guard import Alarmed, guard
 from monitors.live.recorder import record
 from monitors.live.streaming import Pieces, Releaser
 from monitors.verdict import Outcome
@@ -158,3 +158,24 @@ def test_streams_side_by_side_do_not_mix(llama, make_monitor, prompts):
                 assert texts == [reply.texts[0] for reply in alone]
                 for stream, reply in zip(streams, alone, strict=True):
                     assert torch.equal(stream.reply.streams[0].scores, reply.streams[0].scores)
+
+
+def test_a_stream_raises_behind_its_pieces_or_ends_with_what_is_said_instead(tiny, make_monitor, prompts):
+    streams = record(tiny, make_monitor(tiny).probes, prompts, max_new_tokens=8)
+    limit = float(torch.cat([stream.scores for stream in streams]).median())
+    with guard(tiny, make_monitor(tiny, limit)) as guarded:
+        stopped = [guarded.generate([prompt], max_new_tokens=8) for prompt in prompts]
+    with guard(tiny, make_monitor(tiny, limit), on_alarm="raise") as guarded:
+        for prompt, reply in zip(prompts, stopped, strict=True):
+            pieces, parts = guarded.stream(prompt, max_new_tokens=8), []
+            if reply.verdicts[0].alarmed:
+                with pytest.raises(Alarmed):
+                    parts.extend(pieces)
+            else:
+                parts.extend(pieces)
+            assert parts == [] or "".join(parts) == reply.texts[0]
+    with guard(tiny, make_monitor(tiny, limit), on_alarm=lambda held: "[withheld]") as guarded:
+        for prompt, reply in zip(prompts, stopped, strict=True):
+            pieces = guarded.stream(prompt, max_new_tokens=8)
+            text = reply.texts[0] + "[withheld]" * reply.verdicts[0].alarmed
+            assert "".join(pieces) == text == pieces.reply.texts[0]
