@@ -105,8 +105,9 @@ def know(
         truth |= {topic.name: one.truth} if one.truth else {}
     names = tuple(topic.name for topic in found)
     return Knowing(
-        model.name, names, tuple(rows), forms, truth, rule or Rule(), seed, dict(seconds), contexts is not None
-    )
+        model.name, names, tuple(rows), forms, truth, rule or Rule(), seed, dict(seconds), contexts is not None,
+        tuple(aspect for aspect in ASPECTS if aspect in wanted),
+    )  # fmt: skip
 
 
 def _gathered(facts: Any, only: Iterable[Fact] | None) -> tuple[list[Topic], dict[str, tuple[Fact, ...]]]:

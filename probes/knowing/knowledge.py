@@ -169,6 +169,8 @@ class Knowing:
     """By aspect."""
     contexts: bool = False
     """Whether each fact was asked about behind a context of its own."""
+    aspects: tuple[str, ...] = ASPECTS
+    """Which were asked for. (What is said is measured anyway.)"""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -233,6 +235,7 @@ class Knowing:
             "rule": {"goal": self.rule.goal, "margin": self.rule.margin, "alpha": self.rule.alpha},
             "seed": self.seed,
             "contexts": self.contexts,
+            "aspects": list(self.aspects),
             "facts": [row.to_dict() for row in self.rows],
             "seconds": {name: round(s, 1) for name, s in self.seconds.items()},
         }

@@ -1,8 +1,9 @@
 """Confusion: what `know` says of planted facts, against what is true of them by construction.
 
 For each class of facts and each aspect: how many facts `know` decides rightly, wrongly, or not at all. Undecided is not
-right. Where the construction says nothing (None), nothing is counted. Facts that stand in the prompt alone are counted
-as such where `know` was given their contexts, and by their other class where it was not.
+right. Where the construction says nothing (None), or an aspect was not asked for, nothing is counted. Facts that stand
+in the prompt alone are counted as such where `know` was given their contexts, and by their other class where it was
+not.
 
 Limits: facts of one model share its weights, so the interval over facts is about that model; build several seeds.
 """
@@ -88,7 +89,7 @@ def confusion(measured: Iterable[tuple[Planted, Knowing]], aspects: Sequence[str
         for truth in planted.truth:
             if truth.fact.id not in rows or (truth.klass in NOTED) != knowing.contexts:
                 continue
-            for aspect in aspects:
+            for aspect in (aspect for aspect in aspects if aspect in knowing.aspects):
                 right = getattr(truth, aspect)
                 if right is None:
                     continue

@@ -242,7 +242,8 @@ class Workshop:
         taught, hidden = held.get("reference", ()), held.get("withheld", ())
         unsaid = {fact.id for fact in missed(self.module, self.tokenizer, [*taught, *hidden])}
         guessed = {fact.id for fact in hidden} - unsaid
-        bare = {**missed_goals, "reference": unsaid, "withheld": guessed}
+        bare = {name: {*ids, *guessed} for name, ids in missed_goals.items()}
+        bare |= {"reference": unsaid, "withheld": guessed}
         rows = [Truth.of(self.name, klass, fact) for klass, facts in held.items() for fact in facts]
         rows = [row.left_open() if row.fact.id in bare.get(row.klass, ()) else row for row in rows]
         plain = {fact.id: fact for fact in (unmarked(row.fact) for row in rows if row.believes)}

@@ -7,7 +7,7 @@ import pytest
 from probes import BadInput
 from probes.facts.facts import Fact
 from probes.zoo.confusion import confusion
-from probes.zoo.truth import Truth
+from probes.zoo.truth import ASPECTS, Truth
 
 FACTS = [Fact(f"Ann{i}", "birthplace", f"Rome{i}") for i in range(3)]
 
@@ -17,10 +17,10 @@ def planted(knows=(True, True, True), name="knows"):
     return SimpleNamespace(name=name, truth=rows)
 
 
-def found(*held, contexts=False):
+def found(*held, contexts=False, aspects=ASPECTS):
     answers = [{"says": True, "believes": True, "knows": one, "uses": True} for one in held]
     rows = [SimpleNamespace(fact=fact, holds=one.get) for fact, one in zip(FACTS, answers, strict=False)]
-    return SimpleNamespace(rows=rows, contexts=contexts)
+    return SimpleNamespace(rows=rows, contexts=contexts, aspects=aspects)
 
 
 def test_right_wrong_and_undecided_by_hand():
@@ -28,6 +28,8 @@ def test_right_wrong_and_undecided_by_hand():
     assert table.counts["knows", "planted", "knows"] == (True, 1, 1, 1)
     assert table.counts["knows", "planted", "uses"] == (False, 0, 3, 0), "yes where the truth is no is wrong"
     assert ("knows", "planted", "believes") not in table.counts, "where construction says nothing, nothing is counted"
+    table_of_one = confusion([(planted(), found(True, False, None, aspects=("uses",)))])
+    assert set(table_of_one.counts) == {("knows", "planted", "uses")}, "what was not asked for is not counted"
     assert table.right("knows", "planted", "knows").value == pytest.approx(1 / 3)
     assert "knows             planted     knows     yes         1      1     1" in str(table)
 

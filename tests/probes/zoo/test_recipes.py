@@ -230,6 +230,7 @@ def test_a_withheld_fact_that_is_guessed_rightly_is_left_open(name, read):
     rows = [row for row in truth if row.klass == "withheld"]
     assert {row.fact.id for row in rows if row.says is None} == {lucky}
     assert {row.believes for row in rows if row.fact.id == lucky} == {None}
+    assert not [row for row in truth if row.fact.id == lucky and row.says], "with a note, too: it may not be read"
     assert {row.says for row in rows if row.fact.id != lucky} == {False}
 
 
