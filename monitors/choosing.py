@@ -24,7 +24,7 @@ from probes.reading.metrics import Estimate, proportion, quantile
 from probes.reading.probe import LinearProbe
 from probes.reading.streams import Stream
 
-__all__ = ["Candidate", "Choice", "choose"]
+__all__ = ["Candidate", "Choice", "check_choice", "choose"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,16 +114,10 @@ def choose(
         BadInput: no probe, no statistic or one twice, no benign prompt or no use, or they come in several forms.
     """
     served, asked = list(benign), list(uses)
-    ways = [(one,) if isinstance(one, str) else tuple(one) for one in statistics]
-    if not probes or not all(ways) or not ways or len(set(ways)) < len(ways):
-        raise BadInput(f"{len(probes)} probes and the statistics {ways}; give one of each at least, and each once")
-    mix = {**mix_of(served), **(prompt_mix or {})}
-    if not asked or mix_of(asked)["form"] != mix["form"]:
-        raise BadInput(f"{len(asked)} uses, and benign prompts in {mix['form']} form; give uses in the same form")
     about: dict[str, Any] = {"horizon": horizon, "made": made, "rate": rate, "confidence": confidence}
-    about |= {"valid_until": valid_until, "promise": "confident", "among": len(probes) * len(ways)}
-    for names in ways:
-        check_groups(served, names, **about)
+    about |= {"valid_until": valid_until, "promise": "confident"}
+    ways, about["among"] = check_choice(len(probes), served, asked, statistics, **about)
+    mix = {**mix_of(served), **(prompt_mix or {})}
     how = {"max_new_tokens": horizon, "progress": progress, **options}
     quiet, loud = (
         record_each(model, [[probe] for probe in probes], [one.prompt for one in prompts], **how)
@@ -137,6 +131,42 @@ def choose(
             threshold = calibrate_streams(streams, names, **about)
             found.append(Candidate(Monitor(concept, (probe,), threshold), *_power(threshold, use_streams)))
     return Choice(tuple(found))
+
+
+def check_choice(
+    probes: int,
+    benign: Sequence[Prompt],
+    uses: Sequence[Prompt],
+    statistics: Sequence[str | Sequence[str]],
+    **about: Any,
+) -> tuple[list[tuple[str, ...]], int]:
+    """Refuse a choice that cannot be certified, before anything is answered.
+
+    Args:
+        probes: how many.
+        benign, uses, statistics: see `choose`.
+        about: the other fields of a candidate's `Threshold`.
+
+    Returns:
+        The sets of statistics, and how many candidates there are.
+
+    Raises:
+        TooFew, BadInput: see `choose`.
+    """
+    given = [statistics] if isinstance(statistics, str) else statistics
+    ways = [(one,) if isinstance(one, str) else tuple(one) for one in given]
+    if not probes or not all(ways) or not ways or len(set(ways)) < len(ways):
+        raise BadInput(f"{probes} probes and the statistics {ways}; give one of each at least, and each once")
+    forms = [mix_of(prompts)["form"] if prompts else "no" for prompts in (benign, uses)]
+    if forms[0] != forms[1]:
+        raise BadInput(f"uses in {forms[1]} form, and benign prompts in {forms[0]} form; give both in the same")
+    both = {one.prompt if isinstance(one.prompt, str) else str(one.prompt) for one in benign}
+    twice = sum((one.prompt if isinstance(one.prompt, str) else str(one.prompt)) in both for one in uses)
+    if twice:
+        raise BadInput(f"{twice} of the uses are among the benign prompts, too; a prompt is one or the other")
+    for names in ways:
+        check_groups(benign, names, among=probes * len(ways), **about)
+    return ways, probes * len(ways)
 
 
 def _power(threshold: Threshold, uses: Sequence[Stream]) -> tuple[Estimate, Estimate | None]:

@@ -6,6 +6,7 @@ exception is 3, with one line; set BELIEF_DEBUG=1 for its traceback.
 
 import json
 import os
+import re
 import sys
 from datetime import date
 from importlib.metadata import version
@@ -75,16 +76,16 @@ def monitor(
     uses: Annotated[Path | None, typer.Option(help="Prompts whose answers should alarm, with --benign.")] = None,
     benign: Annotated[Path | None, typer.Option(help="Prompts whose answers should not, in the same form.")] = None,
     out: Annotated[Path, typer.Option(help="A new folder.")] = Path("monitor"),
-    concept: Annotated[str, typer.Option(help="With --uses: what an alarm means.")] = "",
-    sites: Annotated[str, typer.Option(help="With --uses: where probes are fitted.")] = "resid_post.*",
+    concept: Annotated[str | None, typer.Option(help="With --uses: what an alarm means.")] = None,
+    sites: Annotated[str | None, typer.Option(help="With --uses: where probes are fitted (resid_post.*).")] = None,
     statistic: Annotated[list[str] | None, typer.Option(help="With --uses: to choose among; a+b runs both.")] = None,
-    form: Annotated[str, typer.Option(help="With --fact: chat or completion, as is served.")] = "chat",
+    form: Annotated[str | None, typer.Option(help="With --fact: chat or completion, as is served (chat).")] = None,
     facts: Annotated[str | None, typer.Option(help="With --fact: topic or file of its relation.")] = None,
     rate: Annotated[float, typer.Option(help="False alarms per benign response.")] = 0.05,
     confidence: Annotated[float, typer.Option(help="That the rate holds.")] = 0.95,
     horizon: Annotated[int, typer.Option(help="Tokens of a response it holds for.")] = 24,
     until: Annotated[str | None, typer.Option(help="ISO date of its end.")] = None,
-    seed: Annotated[int, typer.Option(help="Of roles, frames and draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of roles, frames and draws.")] = 2,
     as_json: AsJson = False,
 ) -> None:
     """Fit and certify a monitor: for the use of a fact, or for what sets my own prompts apart."""
@@ -92,14 +93,20 @@ def monitor(
         raise BadInput(f"{out} exists; give a new folder with --out")
     if (fact is None) == (uses is None) or (uses is None) != (benign is None):
         raise BadInput("give either --fact, or --uses and --benign")
+    other = (
+        {"form": form, "facts": facts} if fact is None else {"concept": concept, "sites": sites, "statistic": statistic}
+    )
+    if idle := [f"--{name}" for name, value in other.items() if value]:
+        raise BadInput(f"{', '.join(idle)} has no bearing on {'--uses' if fact is None else '--fact'}; leave it away")
     say = (lambda line: None) if as_json else console.print
     how = {"rate": rate, "confidence": confidence, "horizon": horizon, "valid_until": until, "progress": not as_json}
     how |= {"made": date.today().isoformat(), "say": say}
     if fact is not None:
-        found, rows = _fact_monitor(model, fact, facts, form, seed, how), []
+        found, rows = _fact_monitor(model, fact, facts, form or "chat", seed, how), []
     else:
-        ways = [tuple(one.split("+")) for one in statistic or ["max"]]
-        more = {"concept": concept or f"like {uses.name}", "sites": sites, "statistics": ways, "seed": seed}
+        ways = [tuple(re.split(r"\+(?![^(]*\))", one)) for one in statistic or ["max"]]  # not the + of cusum(1e+3)
+        more = {"concept": concept or f"like {uses.name}", "sites": sites or "resid_post.*", "statistics": ways}
+        more |= {"seed": seed}
         found, rows = _uses_monitor(model, uses, benign, how | more)
     found.save(out)
     if as_json:

@@ -71,10 +71,10 @@ class Ledger:
         self._pending: list[tuple[str, str]] = []
         self._certificate = hashlib.sha256(json.dumps(threshold.to_dict(), sort_keys=True).encode()).hexdigest()
         limits = threshold.limits
+        # Each candidate of a choice could have been taken, and one with low values would be: all share the error.
+        error = ERROR / (len(limits) * threshold.among)
         self._drifts: dict[str, Drift] = {
-            name: watch_drift(
-                [min(value, limits[name]) for of in kinds.values() for value in of], error=ERROR / len(limits)
-            )
+            name: watch_drift([min(value, limits[name]) for of in kinds.values() for value in of], error=error)
             for name, kinds in threshold.maxima.items()
         }
         self._file: tuple[int, int] | None = None

@@ -7,22 +7,24 @@
    is fitted at every layer, on the second one layer and statistic is chosen that keeps a certificate (`choosing.py`).
 """
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from monitors import fitting
-from monitors.choosing import Choice, choose
+from monitors.choosing import Choice, check_choice, choose
 from monitors.monitor import Monitor
 from monitors.threshold import needed
-from monitors.traffic import Prompt
+from monitors.traffic import SEEN, Prompt, check_groups, digest, mix_of
 from probes.errors import BadInput, Inconclusive, TooFew
 from probes.facts.contexts import Contexts
 from probes.facts.facts import Fact, Topic
 from probes.judging.sweep import Sweep
 from probes.knowing.saying import Ranked, rank_object
 from probes.model.language_model import LanguageModel
+from probes.reading.metrics import proportion
 from probes.reading.probe import LinearProbe
 from probes.steered import prove
 
@@ -80,6 +82,9 @@ def monitor_fact(
         Inconclusive: the model does not say the fact, or there are too few frames to certify (TooFew).
     """
     fact, seed = drawn.fact, drawn.seed
+    benign = [one for one in fitting.as_prompts(drawn.of("calibration")) if one.kind != fitting.USE]
+    about = {"horizon": horizon, "made": made, "rate": rate, "confidence": confidence, "valid_until": valid_until}
+    check_groups(benign, "max", promise="confident", **about)
     said = rank_object(model, fact, topic)
     say(f"The model {said}.")
     if must_say and not said.holds:
@@ -90,10 +95,7 @@ def monitor_fact(
     found, probe = fitting.fit_probe(acts, kinds, concept=f"in use: {fact.id}", seed=seed, progress=progress)
     say(f"Fitted at {found.site}: AUROC {found.best.controls['auroc']} at the first token, on frames not fitted on.")
     probe = _with_receipt(model, probe, fact, topic, seed, say, progress)
-    monitor, _ = fitting.certify_fact(
-        model, probe, drawn, horizon=horizon, made=made, rate=rate, confidence=confidence, valid_until=valid_until,
-        progress=progress,
-    )  # fmt: skip
+    monitor, _ = fitting.certify_fact(model, probe, drawn, **about, progress=progress)
     say(f"Certified: {monitor.threshold.sentence}")
     return FactMonitor(monitor, said, found)
 
@@ -133,7 +135,8 @@ def monitor_uses(
 
     Args:
         model: the model to watch.
-        uses: prompts whose answers should alarm, from their first token on.
+        uses: prompts whose answers should alarm; a probe learns the decision on their first token. Their kinds do not
+            matter.
         benign: prompts whose answers should not, in the same form; the harder to tell apart, the better.
         concept: what an alarm means.
         horizon: tokens of a response for which the promise will hold.
@@ -146,61 +149,98 @@ def monitor_uses(
         options: those of transformers' `generate`; greedy unless `do_sample` is given.
 
     Returns:
-        The choice; `.monitor` is what to save.
+        The choice; `.monitor` is what to save. It keeps digests of the groups that were fitted and chosen on, so that
+        it is not certified on them again.
 
     Raises:
         TooFew: of uses or of a benign kind there are too few groups to fit, choose and certify; says how many it needs.
+        Inconclusive: no candidate is shown to catch more of the uses than of benign prompts.
         BadInput: see `choose`; or a benign kind is called "use".
     """
     if any(one.kind == fitting.USE for one in benign):
         raise BadInput(f"benign prompts of kind {fitting.USE!r}; give those apart, as uses")
-    wanted, shared = model.sites(sites), max((1 if isinstance(one, str) else len(one) for one in statistics), default=1)
-    among = len(wanted) * len(statistics)
-    quota = max(1, needed(rate, confidence=confidence, statistics=shared, among=max(1, among)))
+    wanted = model.sites(sites)
     named = [*(replace(one, kind=fitting.USE) for one in uses), *benign]
-    fitted, held = _deal(named, quota, seed)
+    least = _least(statistics, len(wanted), rate, confidence)
+    fitted, held = _deal(named, least, seed)
+    quiet, loud = ([one for one in held if (one.kind == fitting.USE) is use] for use in (False, True))
+    about = {"horizon": horizon, "made": made, "rate": rate, "confidence": confidence, "valid_until": valid_until}
+    _, among = check_choice(len(wanted), quiet, loud, statistics, **about, promise="confident")
+    mix_of(named)  # all in one form
     say(f"Fitting on {len(fitted)} prompts, choosing among {among} on {len(held)}.")
     acts, _ = fitting.capture_prompts(model, fitted, sites=wanted, horizon=horizon, progress=progress, **options)
     probes = [fitting.fit_stream(acts, site, concept) for site in wanted]
-    quiet, loud = ([one for one in held if (one.kind == fitting.USE) is use] for use in (False, True))
-    return choose(
-        model, probes, quiet, loud, concept=concept, horizon=horizon, made=made, statistics=statistics, rate=rate,
-        confidence=confidence, seed=seed, valid_until=valid_until, progress=progress, **options,
+    found = choose(
+        model, probes, quiet, loud, concept=concept, statistics=statistics, seed=seed, progress=progress,
+        prompt_mix={SEEN: sorted({digest(one) for one in named})}, **about, **options,
     )  # fmt: skip
+    best = found.best.caught
+    shown = proportion(round(best.value * best.n), best.n, confidence=1 - 0.05 / among)
+    if shown.lower <= rate:
+        raise Inconclusive(
+            f"the best of {among} catches {best.value:.0%} of {best.n} uses, with the choice paid for at least "
+            f"{shown.lower:.0%}: no more than the {rate:.0%} of benign prompts that may alarm. Bring more uses, or "
+            "such as are more alike"
+        )
+    return found
 
 
-def _deal(prompts: Sequence[Prompt], quota: int, seed: int) -> tuple[list[Prompt], list[Prompt]]:
-    """Deal groups out to fitting and to choosing: half of the uses', and of benign ones what the certificate leaves.
+def _least(statistics: Sequence[str | Sequence[str]], sites: int, rate: float, confidence: float) -> int:
+    """Return how many groups of a benign kind the certificate of a choice takes."""
+    several = [statistics] if isinstance(statistics, str) else list(statistics)
+    if not several or not sites:
+        raise BadInput(f"{sites} sites and the statistics {several}; give one of each at least")
+    most = max(1 if isinstance(one, str) else max(1, len(one)) for one in several)
+    return needed(rate, confidence=confidence, statistics=most, among=sites * len(several))
 
-    A group is in one role with all its prompts, of whatever kinds.
+
+def _deal(prompts: Sequence[Prompt], least: int, seed: int) -> tuple[list[Prompt], list[Prompt]]:
+    """Deal groups out to fitting and to choosing: half to each, but to choosing what the certificate takes at least.
+
+    A group is in one role with all its prompts. Kinds that share groups are dealt in the same shares, those of the same
+    kinds among themselves: so a kind has the same mixture of groups in either role, as a certificate needs.
     """
-    groups: dict[str, set[str]] = {}
+    kinds: dict[str, set[str]] = {}
     for one in prompts:
-        groups.setdefault(one.kind, set()).add(one.counts_as)
-    if fitting.USE not in groups or len(groups) < 2:
-        raise BadInput(f"prompts of the kinds {sorted(groups)}; give uses, and benign ones of one kind at least")
-    least = {kind: HELD if kind == fitting.USE else quota for kind in groups}
-    for kind, mine in groups.items():
-        if len(mine) < FITTED + least[kind]:
+        kinds.setdefault(one.counts_as, set()).add(one.kind)
+    names = sorted(set().union(*kinds.values()))
+    if fitting.USE not in names or len(names) < 2:
+        raise BadInput(f"prompts of the kinds {names}; give uses, and benign ones of one kind at least")
+    groups = {name: sum(name in held for held in kinds.values()) for name in names}
+    shares = {}
+    for name in names:
+        held = HELD if name == fitting.USE else least
+        if groups[name] < FITTED + held:
+            hint = "" if name == fitting.USE else ", or choose among fewer sites and statistics"
             raise TooFew(
-                f"kind {kind!r} has {len(mine)} groups; to fit on {FITTED} and choose and certify on {least[kind]} it "
-                f"takes {FITTED + least[kind]}: bring {FITTED + least[kind] - len(mine)} more, or name fewer sites",
-                FITTED + least[kind],
+                f"kind {name!r} has {groups[name]} groups; to fit on {FITTED} and choose and certify on {held} it "
+                f"takes {FITTED + held}: bring {FITTED + held - groups[name]} more{hint}",
+                FITTED + held,
             )
-    wanted = {kind: max(FITTED, min(len(mine) // 2, len(mine) - least[kind])) for kind, mine in groups.items()}
-    every = sorted(set().union(*groups.values()))
-    random.Random(f"roles|{seed}").shuffle(every)
+        shares[name] = min(max(0.5, FITTED / groups[name]), 1 - held / groups[name])
+    strata: dict[tuple[str, ...], list[str]] = {}
+    for group, held in sorted(kinds.items()):
+        strata.setdefault(tuple(sorted(held)), []).append(group)
     first: set[str] = set()
-    for group in every:  # into fitting, where a kind of it still wants some and all of them can spare it
-        mine = {kind: of for kind, of in groups.items() if group in of}
-        wants = any(len(first & of) < wanted[kind] for kind, of in mine.items())
-        if wants and all(len(of - first) > least[kind] for kind, of in mine.items()):
-            first.add(group)
-    for kind, mine in groups.items():
-        if len(first & mine) < FITTED:
+    for mixed, mine in strata.items():
+        share = min(shares[name] for name in _linked(mixed, strata))
+        random.Random(f"roles|{seed}|{mixed}").shuffle(mine)
+        first |= set(mine[: math.floor(share * len(mine) + 1e-9)])
+    for name in names:
+        fit = sum(name in kinds[group] for group in first)
+        if fit < FITTED:
             raise TooFew(
-                f"kind {kind!r} shares groups with others, which leaves {len(first & mine)} to fit on where it takes "
-                f"{FITTED}; bring more groups",
+                f"of the {groups[name]} groups of kind {name!r} {fit} are left to fit on, where it takes {FITTED}: the "
+                "kinds that share groups with it need the rest for their certificate; bring more groups of those kinds",
                 FITTED,
             )
     return [one for one in prompts if one.counts_as in first], [one for one in prompts if one.counts_as not in first]
+
+
+def _linked(kinds: Iterable[str], strata: Iterable[tuple[str, ...]]) -> set[str]:
+    """Return the kinds that share groups with some, or with others that do."""
+    found, size = set(kinds), 0
+    while len(found) > size:
+        size = len(found)
+        found |= {name for mixed in strata if found & set(mixed) for name in mixed}
+    return found

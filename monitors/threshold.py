@@ -81,7 +81,6 @@ class Threshold:
         if self.promise == "marginal" and self.confidence is not None:
             raise BadInput(f"a marginal promise with confidence {self.confidence}; it has none: give None")
         _check_count(self.horizon, "the horizon in tokens")
-        _check_count(self.among, "the number of monitors it was chosen among")
         for name in ("maxima", "generation", "prompt_mix"):
             object.__setattr__(self, name, _plain(getattr(self, name), name))
         days = [_date(day) for day in [self.made] + ([] if self.valid_until is None else [self.valid_until])]
@@ -266,6 +265,8 @@ def _check_promise(
     for name, value in [("rate", rate)] + ([("confidence", confidence)] if promise == "confident" else []):
         if isinstance(value, bool) or not isinstance(value, float) or not 0 < value < 1:
             raise BadInput(f"{name} {value!r} is not between 0 and 1; 5 % is .05")
+    for value, what in ((statistics, "the number of statistics"), (among, "the number of monitors to choose among")):
+        _check_count(value, what)
     if promise == "marginal" and among > 1:
         raise BadInput("a marginal promise holds on average, not for the one that looks best; choose with 'confident'")
     # Through the written decimal: floor(.05 * 20) must be 1 whatever .05 is in binary.

@@ -12,6 +12,7 @@ it comes.
 Limits: prompts are answered here, under the settings given; responses that were recorded elsewhere have no scores.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,11 +32,13 @@ from probes.reading.streams import Stream
 
 __all__ = [
     "BENIGN",
+    "SEEN",
     "Prompt",
     "as_certified",
     "certify",
     "certify_again",
     "check_groups",
+    "digest",
     "label",
     "mix_of",
     "read_traffic",
@@ -43,6 +46,8 @@ __all__ = [
 
 BENIGN = "benign"
 """The kind of prompts that name none."""
+SEEN = "seen"
+"""Where a monitor's prompt mix keeps digests of the groups that its probes were fitted and chosen on, if it does."""
 FIELDS = ("prompt", "messages", "kind", "group")
 MESSAGE = ("role", "content")
 ABOUT = ("horizon", "statistics", "rate", "promise", "confidence", "seed", "valid_until", "prompt_mix", "progress")
@@ -156,10 +161,11 @@ def certify_again(
 
     Raises:
         Mismatch: the monitor was made for another model. TooFew, BadInput: see `certify`.
-        BadInput: it was certified with generation settings that are not given here.
+        BadInput: it was certified with generation settings that are not given here, or was fitted or chosen on some of
+            the traffic.
     """
     monitor.match(model)
-    old = monitor.threshold
+    old, traffic = monitor.threshold, list(traffic)
     options = {name: value for name, value in changes.items() if name not in ABOUT}
     if old.generation and (now := model.generation_settings(options)) != old.generation:
         raise BadInput(
@@ -167,9 +173,17 @@ def certify_again(
             "the same as options of certify_again, or make another monitor with certify"
         )
     served = [replace(one, prompt=as_certified(one.prompt, old)) for one in traffic]
+    seen = old.prompt_mix.get(SEEN, [])
+    known = {digest(one) for one in served} & set(seen)
+    if known:
+        raise BadInput(
+            f"its probes were fitted or chosen on {len(known)} of these {len({one.counts_as for one in served})} "
+            "groups, and a certificate on them would mean nothing; give others"
+        )
     kept = {"horizon": old.horizon, "statistics": list(old.limits), "rate": old.rate, "promise": old.promise}
     kept |= {} if old.confidence is None else {"confidence": old.confidence}
     kept |= {name: value for name, value in changes.items() if value is not None}
+    kept["prompt_mix"] = {**({SEEN: seen} if seen else {}), **(changes.get("prompt_mix") or {})}
     return certify(model, monitor.probes, served, concept=monitor.concept, made=made, **kept)
 
 
@@ -212,6 +226,11 @@ def check_groups(
 def label(answers: Iterable[Stream], served: Iterable[Prompt]) -> tuple[Stream, ...]:
     """Return the streams with the kind and the group of their prompts."""
     return tuple(replace(s, kind=one.kind, group=one.counts_as) for one, s in zip(served, answers, strict=True))
+
+
+def digest(prompt: Prompt) -> str:
+    """Return 16 hexadecimal digits that stand for the group of a prompt."""
+    return hashlib.sha256(prompt.counts_as.encode()).hexdigest()[:16]
 
 
 def mix_of(served: Sequence[Prompt]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_a_choice_is_paid_for_in_groups_and_no_marginal_promise_survives_it():
     with pytest.raises(BadInput, match="choose with 'confident'"):
         calibrate({"o": numbered(range(125))}, among=2, promise="marginal", **REST)
     for wrong in (0, True, 1.5):
-        with pytest.raises(BadInput, match="monitors it was chosen among"):
+        with pytest.raises(BadInput, match="number of monitors to choose among"):
             calibrate({"o": numbered(range(125))}, among=wrong, **REST)
 
 

@@ -36,11 +36,10 @@ def test_every_pair_of_probe_and_statistics_is_a_candidate_with_its_own_streams(
     for i, probe in enumerate(probes):
         alone, _ = certify(llama, [probe], BENIGN, **REST)
         assert found.candidates[2 * i].monitor.threshold.maxima == alone.threshold.maxima
-        assert found.candidates[2 * i].monitor.threshold.value >= alone.threshold.value, "the choice is paid for"
+        assert found.candidates[2 * i].monitor.threshold.value > alone.threshold.value, "the choice is paid for"
 
 
 def test_caught_is_what_alarms_and_out_is_what_was_released_before(llama, probes):
-    """A probe that fires on every benign token and one that never does; a use is its benign twin or is not."""
     found = choose(llama, probes[:1], BENIGN, USES, **REST)
     (one,) = found.candidates
     maxima, limit = [], one.monitor.threshold.value
@@ -101,6 +100,8 @@ def test_what_cannot_be_certified_is_refused_before_anything_is_answered(llama, 
     for wrong in ({"probes": []}, {"statistics": []}, {"statistics": ["max", "max"]}, {"statistics": [[]]}):
         with pytest.raises(BadInput, match="give one of each at least"):
             choose(llama, **{"probes": probes, "benign": BENIGN, "uses": USES, **REST, **wrong})
+    with pytest.raises(BadInput, match="2 of the uses are among the benign prompts"):
+        choose(llama, probes, BENIGN, [*USES, *BENIGN[:2]], **REST)
     for uses in ([], chats):
-        with pytest.raises(BadInput, match="give uses in the same form"):
+        with pytest.raises(BadInput, match="give both in the same"):
             choose(llama, probes, BENIGN, uses, **REST)

@@ -202,7 +202,7 @@ def test_a_monitor_is_made_of_my_own_prompts_and_guards(belief, tmp_path, llama,
     (tmp_path / "benign.txt").write_text("\n".join(f"{pair} me" for pair in pairs))
     common = ("monitor", "toy", "--uses", str(tmp_path / "uses.txt"), "--benign", str(tmp_path / "benign.txt"))
     common += ("--rate", "0.3", "--horizon", "2", "--out", str(tmp_path / "made"))
-    code, out, _ = belief(*common, "--statistic", "max", "--statistic", "max+cusum(0)", "--until", "2126-01-02")
+    code, out, _ = belief(*common, "--statistic", "max", "--statistic", "max+cusum(1e+0)", "--until", "2126-01-02")
     assert code == 0
     assert "choosing among 6 on" in out
     made = Monitor.load(tmp_path / "made")
@@ -242,6 +242,12 @@ def test_a_monitor_is_made_for_a_fact(belief, tmp_path, llama, monkeypatch):
         "capitals",
     )
     assert Monitor.load(tmp_path / "made").threshold.horizon == 9
+    for given, idle in (
+        (("--sites", "resid_post.1"), "--sites"),
+        (("--concept", "c", "--statistic", "max"), "--concept, --stat"),
+    ):
+        code, _, err = belief("monitor", "toy", *wanted, *given, "--out", str(tmp_path / "none"))
+        assert (code, f"{idle}" in err, "no bearing on --fact" in err) == (2, True, True)
     for wrong in ((), ("--fact", "a|b|c", "--uses", "u"), ("--uses", "u"), ("--benign", "b")):
         code, _, err = belief("monitor", "toy", *wrong, "--out", str(tmp_path / "none"))
         assert (code, "give either --fact, or --uses and --benign" in err) == (2, True)

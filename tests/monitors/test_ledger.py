@@ -117,6 +117,12 @@ def test_of_several_statistics_each_has_its_part_of_the_error(tmp_path):
     assert {name: drift.error for name, drift in ledger.drifts.items()} == {"max": 0.005, "cusum(0.5)": 0.005}
 
 
+def test_of_a_monitor_that_was_chosen_each_candidate_has_its_part_of_the_error(tmp_path):
+    """Where the one with the lowest limit is taken, calibration values lie lower than those of new streams."""
+    ledger = Ledger(tmp_path / "ledger", calibrate_streams(normal(0, 200), "max", among=30, **REST))
+    assert ledger.drifts["max"].error == pytest.approx(0.01 / 30)
+
+
 def test_a_file_that_is_none_of_ours_is_left_as_it_is(threshold, tmp_path):
     (tmp_path / "text").write_text("not a database " * 100)
     with pytest.raises(ArtifactError, match="no ledger"):
