@@ -1,7 +1,7 @@
 """Floor 3, DECIDE: certify a threshold, watch a model while it generates, and trip a circuit breaker.
 
 In reading order: verdict, threshold, calibration, drift, sqlite_file, ledger, monitor, breaker/, live/, traffic,
-choosing, piping, fitting, making, measuring, summary, history, evidence, report, demo, cli. Imports go down to
+choosing, piping, fitting, making, measuring, summary, history, evidence, report, demo, trips, cli. Imports go down to
 `circuits` and `probes`.
 """
 
@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "choosing": ["Choice", "choose"],
         "drift": ["Drift", "watch_drift"],
         "ledger": ["Ledger"],
-        "live.guard": ["Guarded", "Reply", "guard"],
+        "live.guard": ["Alarmed", "Guarded", "Reply", "Withheld", "guard"],
         "live.recorder": ["record"],
         "making": ["FactMonitor", "monitor_fact", "monitor_uses"],
         "monitor": ["Monitor"],

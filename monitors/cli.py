@@ -17,9 +17,11 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from monitors import trips
+from monitors.trips import existing
 from probes import cli as reading
 from probes.cli import AsJson, console
-from probes.errors import BadInput, BeliefError, CouldNotRun, NotFound, nearest
+from probes.errors import BadInput, BeliefError
 
 __all__ = ["app", "main"]
 
@@ -27,13 +29,10 @@ app = typer.Typer(
     name="belief", help="Find out whether a language model knows a fact, and stop it when that matters.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
-trips = typer.Typer(name="trips", help="What the breaker did: list, verify, reset.", no_args_is_help=True)
 READ = ("fetch", "facts", "probe", "steer", "doctor", "know", "zoo")
 for command in (getattr(reading, name) for name in READ):
     app.command()(command)
-app.add_typer(trips)
-
-JournalFile = Annotated[Path, typer.Option("--journal", envvar="BELIEF_JOURNAL", help="The journal's file.")]
+app.add_typer(trips.app)
 
 
 @app.callback(invoke_without_command=True)
@@ -170,7 +169,7 @@ def _certificate(folder: Path, ledger: Path | None) -> tuple[list[str], dict[str
     lines = list(certificate_lines(threshold, date.today()))
     if ledger is None:
         return lines, {}
-    counted = Ledger(_existing(ledger, "ledger"), threshold)
+    counted = Ledger(existing(ledger, "ledger"), threshold)
     return [*lines, counted.sentence], {"ledger": counted.to_dict()}
 
 
@@ -229,70 +228,6 @@ def guard(
     if as_json:
         typer.echo(json.dumps({"answers": [answer.to_dict() for answer in answers]}))
     raise typer.Exit(0 if all(answer.passed for answer in answers) else 1)
-
-
-@trips.command("list")
-def trips_list(journal: JournalFile, as_json: AsJson = False) -> None:
-    """List every change of state."""
-    from monitors.breaker.journal import Journal
-
-    with Journal(_existing(journal)) as opened:
-        moves = [(row.seq, row.entry.breaker, row.entry.transition) for row in opened.rows() if row.entry.transition]
-    rows = [
-        {
-            "row": seq,
-            "breaker": name,
-            "before": move.before,
-            "after": move.after,
-            "who": move.who,
-            "reason": move.reason,
-        }
-        for seq, name, move in moves
-    ]
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    for row in rows:
-        console.print(
-            f"{row['row']:>5}  {row['breaker']}: {row['before']} -> {row['after']} by {row['who']}: {row['reason']}"
-        )
-    console.print(f"{len(rows)} changes of state")
-
-
-@trips.command("verify")
-def trips_verify(journal: JournalFile) -> None:
-    """Check the journal's hash chain. Exit 1 where a row was edited, deleted or moved."""
-    from monitors.breaker.journal import Journal
-
-    with Journal(_existing(journal)) as opened:
-        audit = opened.verify()
-    console.print(f"{audit.rows} rows are as they were written" if audit.holds else f"row {audit.bad}: {audit.why}")
-    raise typer.Exit(0 if audit.holds else 1)
-
-
-@trips.command("reset")
-def trips_reset(
-    journal: JournalFile,
-    by: Annotated[str, typer.Option(help="Who closes it.")],
-    why: Annotated[str, typer.Option(help="Why it may close.")],
-    name: Annotated[str, typer.Option(help="Which breaker.")] = "default",
-) -> None:
-    """Close a breaker; name and reason are kept."""
-    from monitors.breaker.breaker import Breaker
-    from monitors.breaker.journal import Journal
-
-    with Journal(_existing(journal)) as opened:
-        policies = {row.entry.breaker: row.entry.policy for row in opened.rows()}
-        if name not in policies:
-            raise NotFound(f"no breaker {name!r} in {journal}; {nearest(name, policies)}")
-        move = Breaker(policies[name], journal=opened, name=name).reset(by=by, why=why)
-    console.print(f"{name}: {move.before} -> {move.after}, {move.reason}")
-
-
-def _existing(file: Path, what: str = "journal") -> Path:
-    if not file.is_file():
-        raise CouldNotRun(f"there is no {what} at {file}; give its file with --{what}")
-    return file
 
 
 def main() -> None:
