@@ -62,13 +62,17 @@ def show(folder: Path, as_json: bool, more: Mapping[str, Any]) -> None:
 
 
 def _abridged(value: Any, most: int = 8) -> Any:
-    """Return JSON data for people to read: a list of many numbers becomes their count and range."""
+    """Return JSON data for people to read: of many numbers their count and range, of many texts how many there are."""
     if isinstance(value, Mapping):
+        if len(value) > most and all(isinstance(one, str) for one in value.values()):
+            return f"{len(value)} parts: {', '.join([*value][:4])} and so on"
         return {name: _abridged(held, most) for name, held in value.items()}
     if not isinstance(value, list):
         return value
     if len(value) > most and all(isinstance(one, int | float) for one in value):
         return f"{len(value)} numbers, {min(value):.4g} to {max(value):.4g}"
+    if len(value) > most and all(isinstance(one, str) for one in value):
+        return f"{len(value)} texts"
     return [_abridged(one, most) for one in value]
 
 
