@@ -16,7 +16,7 @@ from monitors.calibration import calibrate_streams
 from monitors.live.recorder import record_each
 from monitors.monitor import Monitor
 from monitors.threshold import Threshold
-from monitors.traffic import Prompt, check_groups, label, mix_of
+from monitors.traffic import SEEN, Prompt, check_groups, digest, label, mix_of
 from monitors.verdict import Outcome, judge
 from probes.errors import BadInput
 from probes.model.language_model import LanguageModel
@@ -107,7 +107,9 @@ def choose(
         statistics: names, each for candidates of its own; several that a candidate runs together, as a list of them.
         rate: false alarms per benign response, in (0, 1).
         confidence: that the chosen monitor keeps the rate, over calibrations, choosing included.
-        seed, valid_until, prompt_mix, progress, options: see `monitors.traffic.certify`.
+        prompt_mix: more about the prompts, to be kept beside their form, their system prompt and digests of their
+            groups (on which the chosen monitor is not certified again; `SEEN` may bring those that were fitted on).
+        seed, valid_until, progress, options: see `monitors.traffic.certify`.
 
     Raises:
         TooFew: a kind has too few groups; says which, and how many it needs, before anything is answered.
@@ -118,6 +120,7 @@ def choose(
     about |= {"valid_until": valid_until, "promise": "confident"}
     ways, about["among"] = check_choice(len(probes), served, asked, statistics, **about)
     mix = {**mix_of(served), **(prompt_mix or {})}
+    mix[SEEN] = sorted({*mix.get(SEEN, ()), *map(digest, served)})
     how = {"max_new_tokens": horizon, "progress": progress, **options}
     quiet, loud = (
         record_each(model, [[probe] for probe in probes], [one.prompt for one in prompts], **how)
@@ -160,9 +163,8 @@ def check_choice(
     forms = [mix_of(prompts)["form"] if prompts else "no" for prompts in (benign, uses)]
     if forms[0] != forms[1]:
         raise BadInput(f"uses in {forms[1]} form, and benign prompts in {forms[0]} form; give both in the same")
-    both = {one.prompt if isinstance(one.prompt, str) else str(one.prompt) for one in benign}
-    twice = sum((one.prompt if isinstance(one.prompt, str) else str(one.prompt)) in both for one in uses)
-    if twice:
+    texts = {Prompt(one.prompt).counts_as for one in benign}
+    if twice := sum(Prompt(one.prompt).counts_as in texts for one in uses):
         raise BadInput(f"{twice} of the uses are among the benign prompts, too; a prompt is one or the other")
     for names in ways:
         check_groups(benign, names, among=probes * len(ways), **about)

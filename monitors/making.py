@@ -172,7 +172,7 @@ def monitor_uses(
     probes = [fitting.fit_stream(acts, site, concept) for site in wanted]
     found = choose(
         model, probes, quiet, loud, concept=concept, statistics=statistics, seed=seed, progress=progress,
-        prompt_mix={SEEN: sorted({digest(one) for one in named})}, **about, **options,
+        prompt_mix={SEEN: sorted(set(map(digest, fitted)))}, **about, **options,
     )  # fmt: skip
     best = found.best.caught
     shown = proportion(round(best.value * best.n), best.n, confidence=1 - 0.05 / among)

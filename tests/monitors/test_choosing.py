@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from monitors import Monitor, Prompt, certify, choose
+from monitors import Monitor, Prompt, certify, certify_again, choose
 from monitors.choosing import Candidate, Choice
 from probes import LinearProbe
 from probes.errors import BadInput, TooFew
@@ -89,6 +89,8 @@ def test_a_chosen_monitor_is_saved_and_comes_back_with_what_it_was_chosen_among(
     again = Monitor.load(tmp_path / "chosen")
     assert again.threshold == found.monitor.threshold
     assert again.threshold.among == len(probes)
+    with pytest.raises(BadInput, match="fitted or chosen on 1 of these 1 groups"):
+        certify_again(llama, again, BENIGN[:1], made="2026-11-24")
 
 
 def test_what_cannot_be_certified_is_refused_before_anything_is_answered(llama, probes, monkeypatch):

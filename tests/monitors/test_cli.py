@@ -209,11 +209,11 @@ def test_a_monitor_is_made_of_my_own_prompts_and_guards(belief, tmp_path, llama,
     assert (made.concept, made.threshold.among, made.threshold.valid_until) == ("like uses.txt", 6, "2126-01-02")
     assert made.threshold.sentence in out
     code, out, _ = belief("show", str(tmp_path / "made"))
-    assert '"seen": "121 texts"' in out
+    assert '"seen": "105 texts"' in out
     assert '"fingerprint": "9 parts: config, ' in out
     assert len(out.splitlines()) < 60
     assert (
-        len(json.loads(belief("show", str(tmp_path / "made"), "--json")[1])["threshold"]["prompt_mix"]["seen"]) == 121
+        len(json.loads(belief("show", str(tmp_path / "made"), "--json")[1])["threshold"]["prompt_mix"]["seen"]) == 105
     )
     code, _, err = belief(*common)
     assert (code, "give a new folder with --out" in err) == (2, True)
