@@ -201,11 +201,14 @@ def record_each(
             with ExitStack() as requests:
                 heard = [requests.enter_context(recorder.request(inputs["input_ids"])) for recorder in recorders]
                 ids = model.generate_ids(inputs, max_new_tokens=max_new_tokens, stopping=heard, **options)
-            rows = ids[:, inputs["input_ids"].shape[1] :].tolist()
+            prompt = inputs["input_ids"].shape[1]
+            told = []  # once for all sets: the text of a response is slower to come by than its scores
+            for row in ids[:, prompt:].tolist():
+                length, finished = model.response_length(row, **options)
+                told.append((length, model.words(row[:length]), finished))
             for mine, recording in zip(streams, heard, strict=True):
                 if recording.deaf:
                     raise CouldNotRun(f"the responses could not be scored: {recording.deaf}")
-                for i, row, scores in zip(batch, rows, recording.scores(), strict=True):
-                    length, finished = model.response_length(row, **options)
-                    mine[i] = Stream(model.words(row[:length]), scores[:length], finished=finished)
+                for i, (length, words, finished), scores in zip(batch, told, recording.scores(), strict=True):
+                    mine[i] = Stream(words, scores[:length], finished=finished)
     return streams

@@ -89,9 +89,9 @@ def confusion(measured: Iterable[tuple[Planted, Knowing]], aspects: Sequence[str
         for truth in planted.truth:
             if truth.fact.id not in rows or (truth.klass in NOTED) != knowing.contexts:
                 continue
-            for aspect in (aspect for aspect in aspects if aspect in knowing.aspects):
+            for aspect in aspects:
                 right = getattr(truth, aspect)
-                if right is None:
+                if right is None or aspect not in knowing.aspects:
                     continue
                 key = planted.name, truth.klass, aspect
                 if truths.setdefault(key, right) != right:
