@@ -24,7 +24,7 @@ from probes.reading.metrics import Estimate, proportion, quantile
 from probes.reading.probe import LinearProbe
 from probes.reading.streams import Stream
 
-__all__ = ["Candidate", "Choice", "check_choice", "choose"]
+__all__ = ["Candidate", "Choice", "check_choice", "choose", "ways_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +136,12 @@ def choose(
     return Choice(tuple(found))
 
 
+def ways_of(statistics: str | Sequence[str | Sequence[str]]) -> list[tuple[str, ...]]:
+    """Return the sets of statistics that candidates run, each as a tuple."""
+    given = [statistics] if isinstance(statistics, str) else statistics
+    return [(one,) if isinstance(one, str) else tuple(one) for one in given]
+
+
 def check_choice(
     probes: int,
     benign: Sequence[Prompt],
@@ -156,8 +162,7 @@ def check_choice(
     Raises:
         TooFew, BadInput: see `choose`.
     """
-    given = [statistics] if isinstance(statistics, str) else statistics
-    ways = [(one,) if isinstance(one, str) else tuple(one) for one in given]
+    ways = ways_of(statistics)
     if not probes or not all(ways) or not ways or len(set(ways)) < len(ways):
         raise BadInput(f"{probes} probes and the statistics {ways}; give one of each at least, and each once")
     forms = [mix_of(prompts)["form"] if prompts else "no" for prompts in (benign, uses)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from monitors import fitting
-from monitors.choosing import Choice, check_choice, choose
+from monitors.choosing import Choice, check_choice, choose, ways_of
 from monitors.monitor import Monitor
 from monitors.threshold import needed
 from monitors.traffic import SEEN, Prompt, check_groups, digest, mix_of
@@ -187,11 +187,10 @@ def monitor_uses(
 
 def _least(statistics: Sequence[str | Sequence[str]], sites: int, rate: float, confidence: float) -> int:
     """Return how many groups of a benign kind the certificate of a choice takes."""
-    several = [statistics] if isinstance(statistics, str) else list(statistics)
-    if not several or not sites:
-        raise BadInput(f"{sites} sites and the statistics {several}; give one of each at least")
-    most = max(1 if isinstance(one, str) else max(1, len(one)) for one in several)
-    return needed(rate, confidence=confidence, statistics=most, among=sites * len(several))
+    ways = ways_of(statistics)
+    if not all(ways) or not ways or not sites:
+        raise BadInput(f"{sites} sites and the statistics {ways}; give one of each at least")
+    return needed(rate, confidence=confidence, statistics=max(map(len, ways)), among=sites * len(ways))
 
 
 def _deal(prompts: Sequence[Prompt], least: int, seed: int) -> tuple[list[Prompt], list[Prompt]]:
